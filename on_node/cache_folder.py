@@ -1,0 +1,249 @@
+# ruff: noqa: E402
+"""Make the folder that the registry cache keeps its data in, on the first master, or let go of it.
+
+Runs as root from ``python3 -`` (script on stdin), on Python 3.5 or later, with nothing but the standard library.
+"""
+import atexit
+import os
+import sys
+
+COMPLETE = [False]
+
+
+def refuse_partial_script() -> None:
+    """Exit 70 where the end of this script never arrived: nothing has run then."""
+    if not COMPLETE[0]:
+        sys.stderr.write("docker-cache: only a part of the script arrived: nothing was done; run it again\n")
+        sys.stderr.flush()
+        os._exit(70)
+
+
+if __name__ == "__main__":
+    atexit.register(refuse_partial_script)
+
+import argparse
+import errno
+import re
+import socket
+from typing import Iterator, Sequence
+
+MODE = 0o750
+# What a file system that someone else set up may hold without being in use.
+EMPTY_ALL_THE_SAME = {"lost+found"}
+# The registry's own top level: everything that Distribution's file-system driver keeps, and its scheduler's state.
+OF_THE_CACHE = {"docker", "scheduler-state.json"}
+SQUASHED = ("root may not do that here: on NFS this is root_squash; export the folder with no_root_squash, or create "
+            "it on the server with owner {}:{}")
+
+
+class Trouble(Exception):
+    """What keeps us from going on, as `what, value, remedy`."""
+
+
+# --- The core: no I/O ------------------------------------------------------------------------------------------------
+
+
+def checked_path(path: str) -> str:
+    """The folder's path, if it is one that can be given to a cache."""
+    if not os.path.isabs(path):
+        raise Trouble("the cache's folder must be an absolute path, got {!r}; write it from / on".format(path))
+    clean = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+    if clean == "/" or ".." in clean.split("/"):
+        raise Trouble("the cache's folder can't be {!r}; give it a folder of its own, without `..`".format(path))
+    return clean
+
+
+def checked_id(text: str) -> int:
+    """A user's or group's number."""
+    number = int(text) if re.match(r"[0-9]{1,10}$", text) else -1
+    # The highest one means "leave it as it is" to chown.
+    if not 0 <= number < 2 ** 32 - 1:
+        raise argparse.ArgumentTypeError("{!r} is no number of a user or group".format(text))
+    return number
+
+
+def reason_of(error: OSError, uid: int, gid: int) -> str:
+    """An error of the system, with what to do."""
+    remedies = {
+        errno.EROFS: "the file system is read-only; make it writable (look at `dmesg`) or choose another folder",
+        errno.EPERM: SQUASHED.format(uid, gid),
+        errno.EACCES: SQUASHED.format(uid, gid),
+        errno.ENOSPC: "free some space there",
+        errno.EDQUOT: "raise the quota of that user",
+        errno.ESTALE: "the NFS server forgot the folder; mount it again",
+        errno.ENOTDIR: "a file is in the way; move it, or choose another folder",
+        errno.EEXIST: "a file is in the way; move it, or choose another folder",
+    }
+    return "{}: {}; {}".format(error.filename or "the folder", error.strerror or type(error).__name__,
+                               remedies.get(error.errno or 0, "mend that, then run again"))
+
+
+# --- The node --------------------------------------------------------------------------------------------------------
+
+
+def refuse_surprises(path: str) -> None:
+    """Stop where the path leads elsewhere, or where something that is no folder stands in it."""
+    real = os.path.realpath(path)
+    if os.path.islink(path):
+        raise Trouble("{} is a symbolic link to {}; configure that path itself".format(path, real))
+    if os.path.dirname(path) != os.path.dirname(real):
+        raise Trouble("{} leads to {} over a symbolic link; configure that path itself".format(path, real))
+    part = path
+    while part != "/":
+        if os.path.lexists(part) and not os.path.isdir(part):
+            raise Trouble("{} is no folder but a file; move it, or choose another folder".format(part))
+        part = os.path.dirname(part)
+
+
+def make_folder(path: str) -> bool:
+    """Create the folder and those above it; whether it was new."""
+    if os.path.isdir(path):
+        return False
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    try:
+        os.mkdir(path, MODE)
+    except FileExistsError:
+        return False
+    os.chmod(path, MODE)
+    return True
+
+
+def all_below(path: str) -> Iterator[str]:
+    """Everything in the folder, on its own file system, no symbolic link followed."""
+    device = os.lstat(path).st_dev
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(path, onerror=fail):
+        folders[:] = [name for name in folders if os.lstat(os.path.join(folder, name)).st_dev == device]
+        for name in folders + files:
+            yield os.path.join(folder, name)
+
+
+def owned_by(path: str, uid: int, gid: int) -> bool:
+    """Whether it belongs to the cache already (`lost+found` stays root's)."""
+    facts = os.lstat(path)
+    return (facts.st_uid, facts.st_gid) == (uid, gid) or os.path.basename(path) in EMPTY_ALL_THE_SAME
+
+
+def give(path: str, uid: int, gid: int) -> None:
+    """Let the folder and what is in it belong to the cache; what does already is not touched."""
+    names, facts = os.listdir(path), os.lstat(path)
+    # A full cache has millions of files: its uppermost ones tell whether the rest has to be looked at.
+    if all(owned_by(os.path.join(path, name), uid, gid) for name in [".", *names]):
+        return
+    strange = sorted(set(names) - EMPTY_ALL_THE_SAME - OF_THE_CACHE)
+    if strange:
+        raise Trouble("{} (owner {}:{}) holds what is not the cache's: {!r} and {} more; choose an empty folder, or "
+                      "give it to {}:{} yourself"
+                      .format(path, facts.st_uid, facts.st_gid, strange[0], len(strange) - 1, uid, gid))
+    # The uppermost ones last: a run that is killed here leaves them for the next one to notice.
+    for each in [*sorted(all_below(path), key=lambda name: -name.count("/")), path]:
+        if not owned_by(each, uid, gid):
+            os.chown(each, uid, gid, follow_symlinks=False)
+
+
+def write_as(path: str, uid: int, gid: int) -> None:
+    """Prove that the user can write there, by doing so in a process that is that user."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        os.write(writing, attempt_as(path, uid, gid).encode("utf-8", "replace")[:4000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as source:
+        said = source.read().decode("utf-8", "replace")
+    _, ended = os.waitpid(child, 0)
+    if ended or said != "written":
+        raise Trouble("user {}:{} can't write in {}: {}".format(uid, gid, path, said or "the attempt was killed"))
+
+
+def attempt_as(path: str, uid: int, gid: int) -> str:
+    """Become that user, create, write and delete a file: `written`, or why not."""
+    try:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+        trial = os.path.join(path, ".docker-cache-trial.{}".format(os.getpid()))
+        handle = os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.write(handle, b"trial")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+            os.unlink(trial)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return ("{}; that user needs the right to enter every folder above (`chmod o+x`) and to write in this one"
+                    .format(error.strerror))
+        return reason_of(error, uid, gid)
+    except BaseException as error:  # noqa: BLE001  # the child must end here, whatever happens
+        return type(error).__name__
+    return "written"
+
+
+def prepare(path: str, uid: int, gid: int) -> str:
+    """Make the folder ready for the cache; the line that says so."""
+    if os.geteuid() != 0:
+        raise Trouble("only root can give {} to {}:{}; log in as root, or give the user sudo without a password"
+                      .format(path, uid, gid))
+    refuse_surprises(path)
+    new = make_folder(path)
+    try:
+        give(path, uid, gid)
+        write_as(path, uid, gid)
+    except (OSError, Trouble):
+        if new and not os.listdir(path):
+            os.rmdir(path)
+        raise
+    return "{} is ready for the cache, owner {}:{}".format(path, uid, gid)
+
+
+def release(path: str) -> str:
+    """Remove the folder where it is empty; the line that says what stays."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return "{} is not there: nothing to do".format(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (error.errno != errno.ENOTDIR and os.listdir(path)):
+            return "cached data stays in {}".format(path)
+        return "{} stays: {}".format(path, error.strerror)
+    return "{} was empty: removed".format(path)
+
+
+def run(argv: Sequence[str]) -> int:
+    """One command; its exit status."""
+    parser = argparse.ArgumentParser(prog="cache_folder", description="The registry cache's folder on this machine.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    words = commands.add_parser("prepare", help="make the folder, owned by UID:GID, and prove that UID can write there")
+    words.add_argument("path", metavar="PATH")
+    words.add_argument("uid", metavar="UID", type=checked_id)
+    words.add_argument("gid", metavar="GID", type=checked_id)
+    words = commands.add_parser("release", help="remove the folder if it is empty, else leave the data")
+    words.add_argument("path", metavar="PATH")
+    given = parser.parse_args(argv)
+    try:
+        path = checked_path(given.path)
+        print(prepare(path, given.uid, given.gid) if given.command == "prepare" else release(path))
+    except Trouble as trouble:
+        problem = str(trouble)
+    except OSError as error:
+        problem = reason_of(error, getattr(given, "uid", 0), getattr(given, "gid", 0))
+    else:
+        return 0
+    sys.stderr.write("docker-cache on {}: {}\n".format(socket.gethostname(), problem))
+    return 1
+
+
+def main() -> None:
+    """Run the command line."""
+    COMPLETE[0] = True
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

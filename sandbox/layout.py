@@ -1,0 +1,77 @@
+"""Where the sandbox keeps things, and what its machines are: constants only."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "sandbox"
+STATE = ROOT / ".sandbox"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "docker-cache"
+BIN = CACHE / "bin"
+LOGS = STATE / "log"
+KUBECONFIG = STATE / "kubeconfig"
+VENV_BIN = ROOT / ".venv" / "bin"
+
+NAME = "docker-cache-sandbox-" + hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+"""Names this checkout's control groups, so that two checkouts' sandboxes can run side by side."""
+
+BRIDGE_ADDRESS = "10.30.0.1/24"
+NETWORKS = "10.30.0.0/24,127.0.0.0/8"
+MACHINES_RUN = "/run/machines"
+"""In the supervisor's own mount namespace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One systemd-nspawn container: its address, the units it starts and the host folders it sees (host: inside)."""
+
+    name: str
+    address: str
+    units: tuple[str, ...]
+    binds: dict[Path, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    """Folders that must not lie on an overlay, since an overlay file system is mounted in them."""
+
+
+MACHINES = (
+    Machine(
+        name="hub",
+        address="10.30.0.2",
+        units=("dnsmasq", "upstream", "hub"),
+        binds={BIN / "registry": "/opt/tools"},
+        volumes=("/var/lib/hub",),
+    ),
+    Machine(
+        name="pai-master",
+        address="10.30.0.10",
+        units=(
+            "ssh",
+            "etcd",
+            "containerd",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "import-images",
+            "kernel-settings",
+            "kubelet",
+            "kube-proxy",
+        ),
+        binds={BIN / "kubernetes": "/opt/tools", STATE / "images": "/opt/images"},
+        volumes=("/var/lib/containerd", "/var/lib/kubelet"),
+    ),
+    Machine(
+        name="pai-worker1",
+        address="10.30.0.11",
+        units=("ssh", "containerd", "docker"),
+        volumes=("/var/lib/docker", "/var/lib/containerd"),
+    ),
+    Machine(
+        name="pai-worker2",
+        address="10.30.0.12",
+        units=("ssh", "containerd", "docker"),
+        binds={BIN / "engine": "/opt/tools", BIN / "docker-cli": "/usr/local/bin"},
+        volumes=("/var/lib/docker", "/var/lib/containerd"),
+    ),
+)

@@ -1,0 +1,186 @@
+"""Starting, awaiting and stopping the sandbox."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sandbox import identities, images, rootfs, toolchain
+from sandbox.control_groups import hierarchies, remove_groups
+from sandbox.enter import ask, in_network
+from sandbox.layout import BIN, KUBECONFIG, LOGS, MACHINES, NAME, STATE
+from sandbox.processes import init_pid, leader_pid, supervisor_command, supervisor_pids
+from sandbox.progress import SandboxError, say, step
+
+PROGRAMS = {
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "nsenter": "util-linux",
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
+}
+"""Program: the Debian package that has it."""
+READY_SECONDS = 120
+
+
+def missing_requirements() -> list[str]:
+    """What this machine lacks for the sandbox, each with its remedy; empty where it can run."""
+    if sys.platform != "linux":
+        return [f"Linux (this is {sys.platform}): the sandbox is made of Linux namespaces"]
+    missing = []
+    if os.geteuid() != 0:
+        missing.append(f"root (this is user {os.geteuid()}): run it as root, the sandbox mounts and makes namespaces")
+    elif subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
+        missing.append("namespaces: `unshare --mount --net --pid` is refused here (an unprivileged container?)")
+    if not hierarchies():
+        missing.append("control groups: none is mounted at /sys/fs/cgroup")
+    lacking = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    if lacking and not shutil.which("apt-get"):
+        missing.append(f"programs: install {', '.join(lacking)} (no apt-get here to do it)")
+    return missing
+
+
+def require() -> None:
+    missing = missing_requirements()
+    if missing:
+        raise SandboxError("this machine can't run the sandbox. Missing:\n" + "\n".join(f"  - {item}" for item in missing))
+
+
+def up() -> None:
+    """Bring the sandbox up, whatever an earlier run left; a running one is kept as it is."""
+    require()
+    prepare_tools()
+    if init_pid() and all(leader_pid(machine.name) for machine in MACHINES):
+        await_ready()
+        return
+    stop()
+    try:
+        start()
+        await_ready()
+    except BaseException:
+        stop()
+        raise
+
+
+def prepare_tools() -> None:
+    install_programs()
+    rootfs.ensure()
+    toolchain.ensure()
+
+
+def install_programs() -> None:
+    packages = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    if not packages:
+        return
+    with step(f"Installing {', '.join(packages)}", log=LOGS / "apt.log") as log, log.open("wb") as output:
+        for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *packages]):
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, env=environment)
+
+
+def start() -> None:
+    say("Starting the machines …")
+    LOGS.mkdir(parents=True, exist_ok=True)
+    identities.write(STATE / "keys", KUBECONFIG)
+    write_cluster_images(STATE / "images")
+    with (LOGS / "supervisor.log").open("wb") as log:
+        subprocess.Popen(
+            # --kill-child: should unshare itself be killed, its child goes too.
+            ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", *supervisor_command(sys.executable)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def write_cluster_images(folder: Path) -> None:
+    """The two images that the cluster starts with; the registry's has the userland of the official one (a shell, df)."""
+    pause = images.layer([images.Entry(path="pause", data=(BIN / "pause" / "pause").read_bytes(), mode=0o755)])
+    images.write_archive(folder / "pause.tar", "registry.k8s.io/pause:3.10", images.Image(layers=(pause,), entrypoint=("/pause",)))
+    roots = (rootfs.ROOTFS / "etc/ssl/certs/ca-certificates.crt").read_bytes() + (STATE / "keys/ca.crt").read_bytes()
+    registry = images.layer(
+        [
+            images.Entry(path="bin/registry", data=(BIN / "registry" / "registry").read_bytes(), mode=0o755),
+            images.Entry(path="etc/ssl/certs/ca-certificates.crt", data=roots),
+        ]
+    )
+    shell = images.shell_layer(rootfs.ROOTFS / "bin/busybox")
+    image = images.Image(layers=(shell, registry), entrypoint=("registry",), command=("serve", "/etc/distribution/config.yml"))
+    images.write_archive(folder / "registry.tar", "docker.io/library/registry:3.1.2", image)
+
+
+def await_ready() -> None:
+    with step("Waiting for the cluster, the hub and the docker nodes"), ThreadPoolExecutor() as pool:
+        waits = [
+            pool.submit(seed_hub),
+            pool.submit(wait_for, "pai-master to be Ready", node_is_ready),
+            pool.submit(wait_for, "docker on pai-worker1", lambda: docker_answers("pai-worker1")),
+            pool.submit(wait_for, "docker on pai-worker2", lambda: docker_answers("pai-worker2")),
+        ]
+        for wait in waits:
+            wait.result()
+
+
+def wait_for(what: str, is_there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not is_there():
+        if not supervisor_pids():
+            raise SandboxError(f"the supervisor ended while waiting for {what}: see {LOGS / 'supervisor.log'}")
+        if time.monotonic() > deadline:
+            raise SandboxError(f"gave up after {READY_SECONDS} s waiting for {what}: `sandbox/exec MACHINE journalctl -b` tells more")
+        time.sleep(0.3)
+
+
+def seed_hub() -> None:
+    wait_for("the hub", lambda: answers("hub", "curl", "-sf", "http://127.0.0.1:5001/v2/") and answers("hub", "curl", "-sf", "http://127.0.0.1:9000/stats"))
+    leader = leader_pid("hub")
+    command = ["nsenter", "--target", str(leader), "--net", "--", sys.executable, "-m", "sandbox.hub_content"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def node_is_ready() -> bool:
+    query = ["get", "node", "pai-master", "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}']
+    return kubectl(*query).stdout == "True" and answers("pai-master", "systemctl", "is-active", "kube-proxy", "import-images")
+
+
+def kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if init_pid() is None:
+        return subprocess.CompletedProcess(arguments, 1, "", "")
+    command = [*toolchain.kubectl_command(), "--kubeconfig", str(KUBECONFIG), "--request-timeout=5s", *arguments]
+    return subprocess.run(in_network(command), capture_output=True, text=True, check=False)
+
+
+def docker_answers(machine: str) -> bool:
+    return answers(machine, "docker", "info") and answers(machine, "systemctl", "is-active", "ssh")
+
+
+def answers(machine: str, *command: str) -> bool:
+    return leader_pid(machine) is not None and ask(machine, *command).returncode == 0
+
+
+def down() -> None:
+    stop()
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+def stop() -> None:
+    """End the supervisor and with it everything in its namespaces; then remove what the kernel leaves.
+
+    The Pulumi state of the dev stack goes too: what it describes has just ended.
+    """
+    for pid in supervisor_pids():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    while supervisor_pids():
+        time.sleep(0.1)
+    remove_groups(NAME)
+    for leftover in ("pulumi", "keys", "images", "pulumi-home"):
+        shutil.rmtree(STATE / leftover, ignore_errors=True)

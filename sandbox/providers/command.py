@@ -1,0 +1,186 @@
+"""Stand-in for the pulumi-command plugin, used only where the official one can't be had; no part of the product.
+
+It serves ``command:remote:Command`` with that plugin's semantics: any changed input runs ``update`` (or ``create``
+again), ``triggers`` always replace, ``delete`` runs as it was last stored, and a refresh reads nothing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import secrets
+import threading
+from typing import Final
+
+import asyncssh
+
+from sandbox.providers import ssh
+from sandbox.providers.boundary import Boundary
+from sandbox.providers.differences import changes
+from sandbox.providers.protocol import (
+    Checked,
+    Creation,
+    Difference,
+    Existing,
+    Found,
+    Modification,
+    ProviderError,
+    StandIn,
+    Target,
+)
+from sandbox.providers.values import (
+    UNKNOWN,
+    Properties,
+    Value,
+    contains_unknown,
+    mapping,
+    reveal,
+    secret,
+    text,
+)
+
+_TOKEN: Final = "command:remote:Command"  # noqa: S105 - a type token, not a password
+_LOGGING: Final = ("stdout", "stderr", "stdoutAndStderr", "none")
+_CONNECTION_DEFAULTS: Final[Properties] = {"port": 22, "user": "root", "dialErrorLimit": 10, "perDialTimeout": 15}
+
+
+class CommandStandIn(StandIn):
+    """Runs commands on the sandbox's machines, all at once if the engine asks for it."""
+
+    package = "command"
+    distribution = "pulumi-command"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._boundary = Boundary.from_environment()
+        self._loop = asyncio.new_event_loop()
+        self._dialling: set[asyncio.Future[asyncssh.SSHClientConnection]] = set()
+        # One thread, so that the lines stay in order.
+        self._messages = concurrent.futures.ThreadPoolExecutor(1)
+        threading.Thread(target=self._loop.run_forever, name="ssh", daemon=True).start()
+
+    def configure(self, settings: Properties) -> None:
+        """Take no settings: the plugin has none."""
+
+    def check(self, target: Target, olds: Properties, news: Properties, seed: bytes) -> Checked:
+        """Fill in defaults; a connection is always secret."""
+        del olds, seed
+        _require_served(target)
+        return checked_inputs(news)
+
+    def diff(self, old: Existing, news: Properties) -> Difference:
+        """Compare inputs."""
+        return input_difference(old.inputs, news)
+
+    def create(self, creation: Creation) -> tuple[str, Properties]:
+        """Run ``create``, if there is one."""
+        _require_served(creation.target)
+        identity = f"{creation.target.name}{secrets.token_hex(4)}"
+        if creation.preview:
+            return identity, {**creation.inputs, "stdout": UNKNOWN, "stderr": UNKNOWN}
+        line = creation.inputs.get("create")
+        outputs = self._run(creation.target, line, creation.inputs, {})
+        return identity, {**creation.inputs, **(outputs or {"stdout": "", "stderr": ""})}
+
+    def read(self, existing: Existing) -> Found | None:
+        """Give back what is recorded: a command's effect can't be read."""
+        return Found(existing.identity, existing.outputs, existing.inputs)
+
+    def update(self, modification: Modification) -> Properties:
+        """Run ``update``, else ``create`` again, else nothing."""
+        news, old = modification.inputs, modification.old
+        if modification.preview:
+            return {**news, "stdout": UNKNOWN, "stderr": UNKNOWN}
+        previous = {key: old.outputs.get(key, "") for key in ("stdout", "stderr")}
+        line = news.get("create") if news.get("update") is None else news["update"]
+        return {**news, **(self._run(old.target, line, news, previous) or previous)}
+
+    def delete(self, existing: Existing) -> None:
+        """Run ``delete`` with everything as last stored."""
+        self._run(existing.target, existing.outputs.get("delete"), existing.outputs, existing.outputs)
+
+    def cancel(self) -> None:
+        """Stop dialling. A command that runs is left to end, as the plugin leaves it: half a change helps nobody."""
+        super().cancel()
+        self._loop.call_soon_threadsafe(self._stop_dialling)
+
+    def _run(self, target: Target, line: Value, inputs: Properties, previous: Properties) -> Properties | None:
+        if line is None:
+            return None
+        command = command_to_run(text(line), inputs, previous)
+        endpoint = ssh.Endpoint.from_connection(inputs.get("connection"))
+        work = self._connect_and_run(target, endpoint, command)
+        output = asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return {"stdout": output.stdout, "stderr": output.stderr}
+
+    async def _connect_and_run(self, target: Target, endpoint: ssh.Endpoint, command: ssh.Command) -> ssh.Output:
+        def tell(message: str, *, warning: bool = False) -> None:
+            # Telling the engine takes a round trip, for which no other command is to wait.
+            self._messages.submit(self.engine.log, target.urn, message, warning=warning)
+
+        async with contextlib.AsyncExitStack() as stack:
+            connection = await self._dialled(endpoint, tell, stack)
+            return await ssh.run(connection, command, tell, functools.partial(tell, warning=True))
+
+    async def _dialled(
+        self, endpoint: ssh.Endpoint, report: ssh.Report, stack: contextlib.AsyncExitStack
+    ) -> asyncssh.SSHClientConnection:
+        dialling = asyncio.ensure_future(ssh.connect(endpoint, self._boundary, report, stack))
+        self._dialling.add(dialling)
+        try:
+            return await dialling
+        except asyncio.CancelledError as error:
+            message = f'the operation was cancelled while dialling "{endpoint.address}"'
+            raise ProviderError(message) from error
+        finally:
+            self._dialling.discard(dialling)
+
+    def _stop_dialling(self) -> None:
+        for dialling in self._dialling:
+            dialling.cancel()
+
+
+def checked_inputs(news: Properties) -> Checked:
+    """Fill in defaults and tell what is wrong."""
+    inputs = {"addPreviousOutputInEnv": True, **news}
+    failures = []
+    connection = reveal(news.get("connection"))
+    if isinstance(connection, dict):
+        inputs["connection"] = secret({**_CONNECTION_DEFAULTS, **connection})
+        if not connection.get("host"):
+            failures.append(("connection.host", "Missing required field 'host'"))
+    elif connection is None:
+        failures.append(("connection", "Missing required field 'connection'"))
+    logging = news.get("logging")
+    if logging is not None and not contains_unknown(logging) and logging not in _LOGGING:
+        failures.append(("logging", f"{logging!r} is none of {', '.join(_LOGGING)}"))
+    return Checked(inputs, tuple(failures))
+
+
+def input_difference(olds: Properties, news: Properties) -> Difference:
+    """Compare inputs: triggers need a new resource, everything else is an update."""
+    found = tuple(changes(olds, news))
+    return Difference(found, frozenset(change.name for change in found if change.path[0] == "triggers"))
+
+
+def command_to_run(line: str, inputs: Properties, previous: Properties) -> ssh.Command:
+    """Put together what is run; the previous output goes into the environment unless the program says otherwise."""
+    logging = text(inputs.get("logging")) or "stdoutAndStderr"
+    earlier = {f"PULUMI_COMMAND_{key.upper()}": text(previous.get(key)) for key in ("stdout", "stderr")}
+    wanted = inputs.get("addPreviousOutputInEnv") is not False
+    return ssh.Command(
+        line,
+        stdin=text(inputs.get("stdin")),
+        environment={name: text(value) for name, value in mapping(inputs.get("environment")).items()},
+        optional_environment={name: value for name, value in earlier.items() if value and wanted},
+        report_stdout=logging in {"stdout", "stdoutAndStderr"},
+        report_stderr=logging in {"stderr", "stdoutAndStderr"},
+    )
+
+
+def _require_served(target: Target) -> None:
+    if target.type != _TOKEN:
+        message = f"the sandbox's stand-in for command does not serve {target.type}"
+        raise ProviderError(message)

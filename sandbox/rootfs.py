@@ -1,0 +1,93 @@
+"""The Debian root that every machine of the sandbox lies over, made once with mmdebstrap from the host's own sources."""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sandbox.layout import CACHE, LOGS
+from sandbox.progress import step
+
+SUITE = "bookworm"
+PACKAGES = (
+    "busybox-static",
+    "ca-certificates",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "curl",
+    "dbus",
+    "dnsmasq-base",
+    "docker.io",
+    "etcd-client",
+    "etcd-server",
+    "iproute2",
+    "iptables",
+    "kmod",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-aiohttp",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+IDLE_UNITS = (
+    "cni-dhcp.service",
+    "cni-dhcp.socket",
+    "containerd.service",
+    "docker.service",
+    "docker.socket",
+    "etcd.service",
+    "ssh.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-timesyncd.service",
+)
+"""Nothing starts by itself: each machine names its units in `layout.py`."""
+
+ROOTFS = CACHE / "rootfs"
+SOURCES_LISTS = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
+
+
+def ensure() -> None:
+    stamp = hashlib.sha256(repr((SUITE, PACKAGES, IDLE_UNITS)).encode()).hexdigest()
+    marker = CACHE / "rootfs.stamp"
+    if ROOTFS.is_dir() and marker.is_file() and marker.read_text() == stamp:
+        return
+    with step("Making the machines' Debian root (about a minute)", log=LOGS / "rootfs.log") as log:
+        make(log)
+    marker.write_text(stamp)
+
+
+def make(log: Path) -> None:
+    partial = ROOTFS.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    idle = " ".join(IDLE_UNITS)
+    with log.open("wb") as output, tempfile.NamedTemporaryFile("w", prefix="docker-cache-apt-") as settings:
+        # What the host's apt needs to reach its sources (a proxy, clocks that are off), mmdebstrap's needs too.
+        settings.write(subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout)
+        settings.flush()
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--aptopt={settings.name}",
+                f"--include={','.join(PACKAGES)}",
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+                f'--customize-hook=chroot "$1" systemctl disable {idle}',
+                '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf',
+                SUITE,
+                str(partial),
+                *(source for source in SOURCES_LISTS if Path(source).is_file()),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+    shutil.rmtree(ROOTFS, ignore_errors=True)
+    partial.rename(ROOTFS)

@@ -1,0 +1,156 @@
+"""Process 1 of the sandbox: owns its mount, network and PID namespace, boots the machines and reaps what they leave.
+
+Started by `lifecycle.py` under `unshare`. When this process ends, the kernel ends every process in its PID namespace, and with
+the last of them go the mounts, interfaces and network namespaces. Only control groups remain; `lifecycle.py` removes those.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from sandbox.control_groups import enter_group
+from sandbox.layout import BRIDGE_ADDRESS, MACHINES, MACHINES_RUN, NAME, SOURCES, STATE, Machine
+from sandbox.rootfs import ROOTFS
+
+BRIDGE = "sandbox0"
+
+
+def main() -> None:
+    prepare_namespaces()
+    for machine in MACHINES:
+        prepare_root(machine)
+        connect(machine)
+        boot(machine)
+    say("all machines started")
+    reap_forever()
+
+
+def prepare_namespaces() -> None:
+    """Nothing mounted here is seen outside: `unshare` made the mounts private."""
+    run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run")
+    for folder in ("/run/netns", MACHINES_RUN):
+        Path(folder).mkdir()
+    run("mount", "-t", "tmpfs", "-o", "mode=0755,size=12g", "tmpfs", MACHINES_RUN)
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "address", "add", BRIDGE_ADDRESS, "dev", BRIDGE)
+    run("ip", "link", "set", BRIDGE, "up")
+
+
+def prepare_root(machine: Machine) -> None:
+    """Lay the machine's own files over the Debian root, in memory."""
+    home = Path(MACHINES_RUN) / machine.name
+    upper, work, root = home / "upper", home / "work", home / "root"
+    for folder in (upper, work, root):
+        folder.mkdir(parents=True)
+    for tree in ("every", machine.name):
+        source = SOURCES / "machines" / tree
+        if source.is_dir():
+            shutil.copytree(source, upper, dirs_exist_ok=True)
+    write_identity(machine, upper)
+    enable(machine, upper)
+    for volume in machine.volumes:
+        (home / "volumes" / volume.lstrip("/")).mkdir(parents=True)
+    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={ROOTFS},upperdir={upper},workdir={work}", str(root))
+
+
+def write_identity(machine: Machine, upper: Path) -> None:
+    """Name, name server, names of the others, trust in the sandbox's CA, keys."""
+    keys = STATE / "keys"
+    etc = upper / "etc"
+    write(etc / "hostname", machine.name)
+    # With an empty machine-id systemd takes the boot for the first one and enables every unit that Debian would.
+    write(etc / "machine-id", f"{uuid.uuid4().hex}\n")
+    write(etc / "resolv.conf", "nameserver 10.30.0.2\noptions timeout:1 attempts:1\n")
+    write(etc / "hosts", "127.0.0.1 localhost\n" + "".join(f"{other.address} {other.name}\n" for other in MACHINES))
+    roots = (ROOTFS / "etc/ssl/certs/ca-certificates.crt").read_text() + (keys / "ca.crt").read_text()
+    write(etc / "ssl/certs/ca-certificates.crt", roots)
+    write(upper / "root/.ssh/authorized_keys", (keys / "ssh/id_ed25519.pub").read_text(), mode=0o600)
+    for name, mode in (("ssh_host_ed25519_key", 0o600), ("ssh_host_ed25519_key.pub", 0o644)):
+        write(etc / "ssh" / name, (keys / "ssh" / name).read_text(), mode=mode)
+    if machine.name == "hub":
+        shutil.copytree(keys / "hub", etc / "hub")
+    if machine.name == "pai-master":
+        shutil.copytree(keys / "kubernetes", etc / "kubernetes", dirs_exist_ok=True)
+
+
+def enable(machine: Machine, upper: Path) -> None:
+    wants = upper / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    for unit in machine.units:
+        own = SOURCES / "machines" / machine.name / "etc/systemd/system" / f"{unit}.service"
+        folder = "/etc/systemd/system" if own.exists() else "/lib/systemd/system"
+        (wants / f"{unit}.service").symlink_to(f"{folder}/{unit}.service")
+
+
+def connect(machine: Machine) -> None:
+    """A network namespace whose only way out is the sandbox's bridge; without a default route the rest is unreachable at once."""
+    link, inside = f"v-{machine.name}"[:15], ("ip", "-n", machine.name)
+    run("ip", "netns", "add", machine.name)
+    run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", machine.name)
+    run("ip", "link", "set", link, "master", BRIDGE, "up")
+    run(*inside, "address", "add", f"{machine.address}/24", "dev", "eth0")
+    run(*inside, "link", "set", "eth0", "up")
+    run(*inside, "link", "set", "lo", "up")
+
+
+def boot(machine: Machine) -> None:
+    home = Path(MACHINES_RUN) / machine.name
+    volumes = [f"--bind={home / 'volumes' / volume.lstrip('/')}:{volume}" for volume in machine.volumes]
+    binds = [f"--bind-ro={host}:{inside}" for host, inside in machine.binds.items()]
+    log = (STATE / "log" / f"{machine.name}.log").open("wb")
+    subprocess.Popen(
+        [
+            "systemd-nspawn",
+            "--quiet",
+            f"--machine={machine.name}",
+            f"--directory={home / 'root'}",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--capability=all",
+            "--console=passive",
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            f"--network-namespace-path=/run/netns/{machine.name}",
+            *volumes,
+            *binds,
+        ],
+        # Only /proc/sys/net is writable inside: the rest of /proc/sys is the host's.
+        env=os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: enter_group(f"{NAME}/{machine.name}"),
+    )
+
+
+def reap_forever() -> None:
+    while True:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            sys.exit("no machine is left")
+        say(f"process {pid} ended with status {os.waitstatus_to_exitcode(status)}")
+
+
+def write(path: Path, text: str, *, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def say(text: str) -> None:
+    print(f"supervisor: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

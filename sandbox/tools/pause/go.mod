@@ -1,0 +1,3 @@
+module docker-cache/sandbox/pause
+
+go 1.25

@@ -1,0 +1,99 @@
+"""From the stack's configuration to checked settings, or to one list of everything that is wrong with it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+from settings.model import Settings
+from settings.values import parse_bool
+
+OBJECT_KEYS = ("docker_cache_nodes",)
+SECRET_WORDS = ("private_key", "password", "kubeconfig", "http_proxy", "https_proxy")
+
+Read = Callable[[str], str | None]
+"""Gives a key's text as the engine hands it on: JSON for a list or a map; None where the key is not set."""
+
+
+class SettingsError(Exception):
+    """Everything that is wrong with a configuration, a line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disabled:
+    """`enable_docker_cache` is off: nothing else counts, wrong values included."""
+
+
+def load(read: Read) -> Settings | Disabled:
+    """Check every key at once. Raises SettingsError with all problems."""
+    try:
+        enabled = parse_bool(read("enable_docker_cache") or "false")
+    except ValueError as error:
+        raise SettingsError([f'enable_docker_cache is "{read("enable_docker_cache")}": {error}']) from error
+    if not enabled:
+        return Disabled()
+    try:
+        return Settings.model_validate(collect(read))
+    except pydantic.ValidationError as error:
+        raise SettingsError([line for details in error.errors() for line in describe(details, read)]) from error
+
+
+def collect(read: Read) -> dict[str, object]:
+    """The keys that are set. Pulumi.yaml declares "" for a key without a default: that is not set."""
+    values: dict[str, object] = {}
+    for key in Settings.model_fields:
+        text = read(key)
+        if text is None or text == "":
+            continue
+        values[key] = parse_object(key, text) if key in OBJECT_KEYS else text
+    return values
+
+
+def parse_object(key: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise SettingsError([f"{key} is not a list: see docs/configuration.md for its form"]) from None
+
+
+def describe(details: ErrorDetails, read: Read) -> list[str]:
+    """`key is "value": remedy`; a secret's value never, and none where there is none."""
+    message = details["msg"].removeprefix("Value error, ")
+    if not details["loc"]:
+        return message.splitlines()
+    key = place(details["loc"], read)
+    if details["type"] == "missing":
+        return [f"{key} is missing: it has no default"]
+    if details["type"] == "extra_forbidden":
+        return [f"{key} is not a key that is known here: see docs/configuration.md"]
+    if details["type"] == "literal_error":
+        message = f"use {details.get('ctx', {}).get('expected', '')}".replace("'", '"')
+    return [f"{key}{shown_value(key, details['input'])}: {message[0].lower()}{message[1:]}"]
+
+
+def shown_value(key: str, value: object) -> str:
+    if any(word in key for word in SECRET_WORDS) and not key.endswith("_path"):
+        return " is wrong (its value is not shown)"
+    return f' is "{value}"' if isinstance(value, str | int | float) else " is wrong"
+
+
+def place(location: tuple[int | str, ...], read: Read) -> str:
+    """`docker_cache_nodes[pai-worker1].port`: a node by its name, as far as it has one."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{node_name(part, read)}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def node_name(index: int, read: Read) -> str:
+    entry = json.loads(read("docker_cache_nodes") or "[]")[index]
+    return str(entry["name"]) if isinstance(entry, dict) and entry.get("name") else str(index)

@@ -1,0 +1,118 @@
+"""Types of single values, each with the message that says how to mend a wrong one."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+TRUE_WORDS = {"true", "yes", "on"}
+FALSE_WORDS = {"false", "no", "off", ""}
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
+PORTS = range(1, 65536)
+
+
+def parse_bool(value: object) -> bool:
+    """YAML's spellings and the strings found in the wild (`true`, `"True"`, `yes`); the engine hands every value on as text."""
+    word = str(value).strip().lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise ValueError("use true or false")
+
+
+def parse_percent(value: object) -> int:
+    """A share of a disk: `15`, `"15%"`, `"15 %"`."""
+    match = re.fullmatch(r"(\d{1,3})\s*%?", str(value).strip())
+    if not match or not 1 <= int(match[1]) <= 90:  # noqa: PLR2004 - the bounds stand in the message
+        raise ValueError("use a share of the disk from 1% to 90%, such as 15%")
+    return int(match[1])
+
+
+def check_url(value: str) -> str:
+    """An http(s) URL without user info, query or fragment; a trailing slash is dropped."""
+    remedy = "use a URL such as https://registry-1.docker.io"
+    try:
+        parts = urlsplit(value)
+        port_is_wrong = parts.port == 0
+    except ValueError as error:
+        raise ValueError(remedy) from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port_is_wrong or re.search(r"\s", value):
+        raise ValueError(remedy)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("use a URL without user, query or fragment")
+    return value.rstrip("/")
+
+
+def check_entry(value: str) -> str:
+    """What the nodes are given: `host:port` (taken as http) or an http(s) URL without a path."""
+    url = check_url(value if "://" in value else f"http://{value}")
+    if urlsplit(url).path:
+        raise ValueError("use host:port or a URL without a path, such as http://10.0.0.1:30500")
+    return url
+
+
+def check_folder(value: str) -> str:
+    path = PurePosixPath(value)
+    if not path.is_absolute() or ".." in path.parts or str(path) == "/":
+        raise ValueError("use an absolute path such as /var/lib/registry")
+    return str(path)
+
+
+def check_host(value: str) -> str:
+    if not HOST.fullmatch(value):
+        raise ValueError("use an IP address or a host name")
+    return value
+
+
+def check_node_name(value: str) -> str:
+    """The name of the Kubernetes node (a DNS subdomain); it is also part of a resource's name."""
+    if not value or any(not DNS_LABEL.fullmatch(label) for label in value.split(".")):
+        raise ValueError("use the node's name in Kubernetes: lower-case letters, digits, dots and dashes")
+    return value
+
+
+def check_port(value: int) -> int:
+    if value not in PORTS:
+        raise ValueError("use a port from 1 to 65535")
+    return value
+
+
+def check_image(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-zA-Z0-9._:/-]*(@sha256:[0-9a-f]{64})?", value):
+        raise ValueError("use an image reference such as registry:3.1.2")
+    return value
+
+
+def check_quantity(value: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*(Mi|Gi|Ti|M|G|T)", value):
+        raise ValueError("use a size such as 100Gi")
+    return value
+
+
+def read_file(path: str, base: Path) -> str:
+    """The text of a file named in the configuration; a relative path counts from the project's folder.
+
+    Raises ValueError with the reason where it can't be read.
+    """
+    file = base / Path(path).expanduser()
+    try:
+        return file.read_text(encoding="utf-8").strip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"the file can't be read: {reason}") from error
+
+
+Bool = Annotated[bool, BeforeValidator(parse_bool)]
+Percent = Annotated[int, BeforeValidator(parse_percent)]
+Url = Annotated[str, AfterValidator(check_url)]
+Entry = Annotated[str, AfterValidator(check_entry)]
+Folder = Annotated[str, AfterValidator(check_folder)]
+Host = Annotated[str, AfterValidator(check_host)]
+NodeName = Annotated[str, AfterValidator(check_node_name)]
+Port = Annotated[int, AfterValidator(check_port)]
+ImageReference = Annotated[str, AfterValidator(check_image)]
+Quantity = Annotated[str, AfterValidator(check_quantity)]

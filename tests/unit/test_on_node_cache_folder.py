@@ -1,0 +1,221 @@
+"""What cache_folder.py does to the folder that the cache keeps its data in."""
+
+import errno
+import importlib.util
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "on_node" / "cache_folder.py"
+spec = importlib.util.spec_from_file_location("cache_folder_of_a_node", SCRIPT)
+assert spec is not None, "the script under test must be there"
+assert spec.loader is not None, "the script under test must be loadable"
+folder: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folder)
+
+UID, GID = 4321, 4322
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change owners")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A folder that every user can enter: pytest's own are for their owner alone."""
+    for part in (tmp_path, *tmp_path.parents):
+        if part.stat().st_uid == os.geteuid() and str(part) not in ("/", "/tmp"):
+            part.chmod(part.stat().st_mode | 0o011)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    status = folder.run([str(word) for word in argv])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def owner(path: Path) -> tuple[int, int]:
+    return path.lstat().st_uid, path.lstat().st_gid
+
+
+def refuse(number: int) -> Any:
+    """A call that the system refuses."""
+
+    def call(path: object, *_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number), str(path))
+
+    return call
+
+
+@needs_root
+def test_a_new_folder_belongs_to_the_cache_and_to_nobody_else(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "a" / "cache"
+    wanted = (0, f"{path} is ready for the cache, owner {UID}:{GID}\n", "")
+    assert run(capsys, "prepare", path, UID, GID) == wanted, "one stable line"
+    assert owner(path) == (UID, GID), "the cache owns it"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750, "others do not read it"
+    assert owner(path.parent) == (0, 0), "the folders above stay root's"
+    assert list(path.iterdir()) == [], "the trial file is gone"
+    assert run(capsys, "prepare", f"{path}/", UID, GID) == wanted, "a second run says and does the same"
+
+
+@needs_root
+def test_a_cache_that_another_user_ran_changes_hands(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, outside = base / "cache", base / "outside"
+    (path / "docker" / "registry").mkdir(parents=True)
+    (path / "docker" / "registry" / "blob").touch()
+    (path / "lost+found").mkdir()
+    outside.touch()
+    (path / "docker" / "link").symlink_to(outside)
+    assert run(capsys, "prepare", path, UID, GID)[0] == 0, "a cache's data may change hands"
+    assert {owner(each) for each in [path, *(path / "docker").rglob("*")]} == {(UID, GID)}, "all of it"
+    assert owner(outside) == (0, 0), "no link is followed"
+    assert owner(path / "lost+found") == (0, 0), "the file system's own folder stays root's"
+
+
+@needs_root
+def test_a_change_of_hands_that_was_killed_is_finished(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = base / "cache", os.chown
+    for name in ("a", "b", "c"):
+        (path / "docker" / name).mkdir(parents=True)
+    for allowed in range(5):
+        done: list[object] = []
+
+        def chown(each: object, *words: Any, done: list[object] = done, allowed: int = allowed, **more: Any) -> None:
+            if len(done) >= allowed:
+                raise KeyboardInterrupt
+            done.append(each)
+            real(each, *words, **more)  # type: ignore[arg-type]
+
+        uid = UID + allowed
+        monkeypatch.setattr(os, "chown", chown)
+        with pytest.raises(KeyboardInterrupt):
+            folder.run(["prepare", str(path), str(uid), str(GID)])
+        monkeypatch.setattr(os, "chown", real)
+        assert run(capsys, "prepare", path, uid, GID)[0] == 0, "the next run succeeds"
+        assert {owner(each) for each in [path, *path.rglob("*")]} == {(uid, GID)}, f"a kill after {allowed} hid nothing"
+
+
+@needs_root
+def test_what_the_cache_owns_already_is_not_walked(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = base / "cache"
+    run(capsys, "prepare", path, UID, GID)
+    monkeypatch.setattr(folder, "all_below", refuse(errno.EIO))
+    assert run(capsys, "prepare", path, UID, GID)[0] == 0, "millions of blobs are not looked at for nothing"
+
+
+@needs_root
+def test_a_folder_in_other_use_is_left_alone(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "home"
+    path.mkdir()
+    (path / "thesis.tex").touch()
+    status, out, err = run(capsys, "prepare", path, UID, GID)
+    assert (status, out) == (1, ""), "it is refused"
+    assert "'thesis.tex' and 0 more" in err, "with an example"
+    assert owner(path / "thesis.tex") == (0, 0), "nothing changed hands"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("call", "number", "words"),
+    [
+        ("chown", errno.EPERM, "no_root_squash"),
+        ("chown", errno.EACCES, "no_root_squash"),
+        ("mkdir", errno.EACCES, "no_root_squash"),
+        ("mkdir", errno.EROFS, "read-only"),
+    ],
+)
+def test_a_file_system_that_refuses_is_explained(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, call: str, number: int, words: str
+) -> None:
+    path = base / "cache"
+    monkeypatch.setattr(os, call, refuse(number))
+    status, out, err = run(capsys, "prepare", path, UID, GID)
+    monkeypatch.undo()
+    assert (status, out) == (1, ""), "it fails"
+    assert words in err, "the message names the cause"
+    assert not path.exists(), "a folder that was made in vain does not stay"
+
+
+@needs_root
+def test_a_squashed_folder_that_the_server_gave_to_the_cache_is_fine(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = base / "cache"
+    path.mkdir()
+    os.chown(path, UID, GID)
+    monkeypatch.setattr(os, "chown", refuse(errno.EPERM))
+    assert run(capsys, "prepare", path, UID, GID)[0] == 0, "there is nothing to change"
+
+
+@needs_root
+def test_writing_is_tried_as_that_user(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    above = base / "closed"
+    above.mkdir(mode=0o700)
+    status, _, err = run(capsys, "prepare", above / "cache", UID, GID)
+    assert status == 1, "root could write there, the user can't"
+    assert "chmod o+x" in err, "with the remedy"
+    assert not (above / "cache").exists(), "a folder that was made in vain does not stay"
+
+
+@needs_root
+def test_links_and_files_in_the_way_are_refused(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (base / "real").mkdir()
+    (base / "link").symlink_to(base / "real")
+    (base / "dangling").symlink_to(base / "nowhere")
+    (base / "file").touch()
+    for name, words in [("link", "symbolic link to"), ("link/cache", "leads to"), ("dangling", "symbolic link to"),
+                        ("dangling/x", "leads to"), ("file", "is no folder"), ("file/cache", "is no folder")]:
+        status, _, err = run(capsys, "prepare", base / name, UID, GID)
+        assert (status, words in err) == (1, True), f"{name} is refused: {err}"
+    assert list((base / "real").iterdir()) == [], "nothing was made elsewhere"
+
+
+@pytest.mark.parametrize("path", ["cache", "/", "//", "/.", "/a/../b", ""])
+@pytest.mark.parametrize("words", [("prepare", "1", "1"), ("release",)])
+def test_a_path_that_is_no_folder_of_its_own_is_refused(
+    path: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, words[0], path, *words[1:])
+    assert (status, "folder" in err) == (1, True), "before anything happens"
+
+
+@pytest.mark.parametrize("number", ["root", "-1", "4294967295", "²", "1.5", ""])
+def test_what_is_no_users_number_is_refused(number: str) -> None:
+    with pytest.raises(SystemExit):
+        folder.run(["prepare", "/nowhere/cache", number, "1"])
+
+
+def test_release_removes_an_empty_folder_and_leaves_data(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "cache"
+    path.mkdir()
+    (path / "docker").mkdir()
+    assert run(capsys, "release", path) == (0, f"cached data stays in {path}\n", ""), "data is never deleted"
+    (path / "docker").rmdir()
+    assert run(capsys, "release", path) == (0, f"{path} was empty: removed\n", ""), "an empty folder goes"
+    assert not path.exists(), "it went"
+    assert run(capsys, "release", path) == (0, f"{path} is not there: nothing to do\n", ""), "and may be gone already"
+    path.touch()
+    assert run(capsys, "release", path)[0] == 0, "a file in its place is nothing of ours"
+    assert path.exists(), "and stays"
+
+
+def fed(script: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-I", "-", "release", "x"], input=script, capture_output=True, check=False)
+
+
+def test_a_part_of_the_script_does_nothing_and_the_whole_runs_from_stdin() -> None:
+    whole = SCRIPT.read_bytes()
+    cut = fed(whole[: whole.index(b"def make_folder(")])
+    assert (cut.returncode, b"only a part" in cut.stderr) == (70, True), "the last line never arrived"
+    for missing in (2, 30):
+        assert b"absolute" not in fed(whole[:-missing]).stderr, "nothing of it ran"
+        assert fed(whole[:-missing]).returncode not in (0, 2), "and it failed"
+    assert (fed(whole).returncode, b"absolute path" in fed(whole).stderr) == (1, True), "the whole does its work"

@@ -1,0 +1,891 @@
+"""What docker_mirror.py does to a node's docker and its daemon.json, against a stand-in for dockerd."""
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import urllib.error
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SCRIPT = Path(__file__).parents[2] / "on_node" / "docker_mirror.py"
+spec = importlib.util.spec_from_file_location("docker_mirror_of_a_node", SCRIPT)
+assert spec is not None, "the script under test must be there"
+assert spec.loader is not None, "the script under test must be loadable"
+mirror: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(mirror)
+
+ENTRY, HOSTPORT = "http://10.0.0.1:30500", "10.0.0.1:30500"
+OTHER, OTHER_HOSTPORT = "http://10.0.0.2:30500", "10.0.0.2:30500"
+OURS = {ENTRY, HOSTPORT, OTHER, OTHER_HOSTPORT, "https://cache:5000"}
+STARTED = 1_000_000.0
+SECRET = "s3cr3t"
+
+
+class Killed(BaseException):
+    """A kill that strikes the script between two steps."""
+
+
+class StandInDocker:
+    """Stands for dockerd: reads its file at its start and on SIGHUP, and there applies only the keys that are present."""
+
+    def __init__(self, node: "StandInNode") -> None:
+        self.node, self.pid, self.reloads = node, 4242, 0
+        self.live: dict[str, Any] = {}
+        self.obedient, self.dies, self.answers = True, False, True
+        self.reload_times: list[int] = []
+
+    def file(self) -> dict[str, Any]:
+        raw = self.node.config.read_bytes() if self.node.config.exists() else b""
+        return json.loads(raw.decode("utf-8-sig")) if raw.strip() else {}
+
+    def start(self) -> None:
+        self.live = self.file()
+        process = Path(self.node.places.proc) / str(self.pid)
+        (process / "ns").mkdir(parents=True, exist_ok=True)
+        (process / "comm").write_text("dockerd\n")
+        (process / "cmdline").write_bytes(b"\0".join(flag.encode() for flag in self.node.argv) + b"\0")
+        (process / "stat").write_text("4242 (dockerd) S " + " ".join(["0"] * 18) + " 0 0")
+        for kind in ("pid", "mnt"):
+            link = process / "ns" / kind
+            if not link.is_symlink():
+                link.symlink_to(kind + ":[1]")
+
+    def stop(self) -> None:
+        (Path(self.node.places.proc) / str(self.pid) / "comm").unlink()
+
+    def reload(self) -> None:
+        self.reloads += 1
+        if self.dies:
+            self.stop()
+        elif self.obedient:
+            self.live.update(self.file())
+
+    def info(self) -> dict[str, Any]:
+        insecure = [entry.removeprefix("http://") for entry in self.live.get("insecure-registries", [])]
+        return {
+            "ServerVersion": "20.10.24",
+            "Debug": self.live.get("debug", False),
+            "Labels": self.live.get("labels", []),
+            "LiveRestoreEnabled": self.live.get("live-restore", False),
+            "DefaultRuntime": self.live.get("default-runtime", "runc"),
+            "Plugins": {"Authorization": self.live.get("authorization-plugins")},
+            "RegistryConfig": {
+                "Mirrors": [url.rstrip("/") + "/" for url in self.live.get("registry-mirrors", [])],
+                "IndexConfigs": {"docker.io": {"Secure": True}}
+                | {name: {"Secure": False} for name in insecure if "/" not in name},
+                "InsecureRegistryCIDRs": ["127.0.0.0/8", *(name for name in insecure if "/" in name)],
+            },
+        }
+
+
+class StandInNode:
+    """A node in a folder of its own: its /proc, its files, its docker, and a mirror that answers or does not."""
+
+    def __init__(self, root: Path, content: str | bytes | None = None) -> None:
+        self.places = mirror.Places(str(root))
+        self.config = root / "etc/docker/daemon.json"
+        self.config.parent.mkdir(parents=True)
+        self.argv = ["/usr/bin/dockerd", "-H", "fd://", "--config-file", str(self.config)]
+        self.cache: tuple[str | None, bool] = (None, True)
+        self.validates: tuple[int, str] | None = None
+        self.installed, self.steps, self.kill_at = True, 0, 0
+        (root / "proc/self/ns").mkdir(parents=True)
+        for kind in ("pid", "mnt"):
+            (root / "proc/self/ns" / kind).symlink_to(kind + ":[1]")
+        (root / "proc/stat").write_text(f"cpu 1\nbtime {STARTED:.0f}\n")
+        self.docker = StandInDocker(self)
+        if content is not None:
+            self.write(content, at=STARTED - 100)
+        self.docker.start()
+
+    def write(self, content: str | bytes, at: float | None = None) -> None:
+        self.config.write_bytes(content.encode() if isinstance(content, str) else content)
+        if at is not None:
+            os.utime(self.config, (at, at))
+
+    def raw(self) -> bytes | None:
+        return self.config.read_bytes() if self.config.exists() else None
+
+    def doc(self) -> dict[str, Any]:
+        return json.loads(self.raw() or b"{}")
+
+    def tool(self, argv: list[str], _seconds: float) -> tuple[int, str, str]:
+        if argv[0] == "docker" and "info" in argv:
+            return (0, json.dumps(self.docker.info()), "") if self.docker.answers else (1, "", "no answer")
+        if argv[0] == "docker":
+            return 0, "\n".join(map(str, self.docker.reload_times)), ""
+        if argv[0] == "systemctl":
+            shown = "ExecStart={ path=x ; argv[]=" + " ".join(self.argv) + " ; ignore_errors=no ; }\n"
+            return (0, shown, "") if self.installed else (0, "", "")
+        if "--help" in argv:
+            return 0, "--validate" if self.validates else "", ""
+        if "--validate" in argv and self.validates:
+            return self.validates[0], "", self.validates[1]
+        return (0 if self.installed else 127), "", ""
+
+    def step(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """The real call, with a kill before it and one after it."""
+
+        def call(*words: Any, **more: Any) -> Any:
+            self.strike()
+            result = real(*words, **more)
+            self.strike()
+            return result
+
+        return call
+
+    def strike(self) -> None:
+        self.steps += 1
+        if self.steps == self.kill_at:
+            raise Killed
+
+    def kill(self, pid: int, number: int) -> None:
+        assert (pid, number) == (self.docker.pid, signal.SIGHUP), "docker may be reloaded, and nothing else"
+        self.docker.reload()
+
+    @contextmanager
+    def in_effect(self) -> Iterator[None]:
+        now = [0.0]
+
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mirror, "run_tool", self.tool)
+            patch.setattr(mirror, "probe", lambda *_: self.cache)
+            patch.setattr(mirror.time, "sleep", sleep)
+            patch.setattr(mirror.time, "monotonic", lambda: now[0])
+            patch.setattr(mirror.os, "kill", self.step(self.kill))
+            patch.setattr(mirror.os, "fsync", self.step(lambda _: None))
+            for name in ("replace", "unlink", "mkdir"):
+                patch.setattr(mirror.os, name, self.step(getattr(os, name)))
+            yield
+
+    def run(self, *argv: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with self.in_effect(), redirect_stdout(out), redirect_stderr(err):
+            status = mirror.run(argv, self.places)
+        assert SECRET not in out.getvalue() + err.getvalue(), "contents of daemon.json must never be printed"
+        return status, out.getvalue(), err.getvalue()
+
+    def apply(self, entry: str = ENTRY) -> str:
+        status, out, err = self.run("apply", entry)
+        assert (status, err) == (0, ""), "apply must succeed here"
+        return out
+
+    def remove(self) -> str:
+        status, out, err = self.run("remove")
+        assert (status, err) == (0, ""), "remove must succeed here"
+        return out
+
+    def refused(self, *argv: str) -> str:
+        """The errors of a run that must leave everything as it is."""
+        before, live, date = self.raw(), dict(self.docker.live), (self.stamp() or (0,))[0]
+        status, out, err = self.run(*argv)
+        assert (status, out) == (1, ""), "a refusal exits 1 and prints nothing on stdout"
+        assert (self.raw(), (self.stamp() or (0,))[0]) == (before, date), "a refusal leaves the file as it was"
+        settled = {key: value for key, value in self.docker.live.items() if value or key in live}
+        assert settled == live, "a refusal leaves docker as it is"
+        return err
+
+    def stamp(self) -> tuple[int, int] | None:
+        return (self.config.stat().st_mtime_ns, self.config.stat().st_ino) if self.config.exists() else None
+
+    def leftovers(self) -> list[str]:
+        found = [str(path) for path in self.config.parent.iterdir() if path != self.config]
+        state = Path(self.places.state)
+        return found + [path.name for path in (state.iterdir() if state.exists() else ()) if path.name.startswith(".")]
+
+
+@pytest.fixture
+def new_node(tmp_path: Path) -> Callable[..., StandInNode]:
+    return lambda content=None: StandInNode(tmp_path / "node", content)
+
+
+# --- apply ---
+
+
+@pytest.mark.parametrize(
+    ("content", "entry", "wanted"),
+    [
+        (None, ENTRY, {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}),
+        ("", ENTRY, {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}),
+        (" \n", ENTRY, {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}),
+        ("{}", "https://cache:5000", {"registry-mirrors": ["https://cache:5000"]}),
+        (
+            '{"a": 1, "registry-mirrors": ["https://m"], "insecure-registries": ["x:1"]}',
+            ENTRY,
+            {"a": 1, "registry-mirrors": [ENTRY, "https://m"], "insecure-registries": ["x:1", HOSTPORT]},
+        ),
+        (
+            '{"insecure-registries": ["http://10.0.0.1:30500"]}',
+            ENTRY,
+            {"insecure-registries": [ENTRY, HOSTPORT], "registry-mirrors": [ENTRY]},
+        ),
+        (
+            '{"registry-mirrors": ["https://m", "HTTP://10.0.0.1:30500/"]}',
+            ENTRY,
+            {"registry-mirrors": ["https://m", "HTTP://10.0.0.1:30500/"], "insecure-registries": [HOSTPORT]},
+        ),
+    ],
+)
+def test_apply_puts_the_mirror_first_and_keeps_everything_else(
+    new_node: Callable[..., StandInNode], content: str | None, entry: str, wanted: dict[str, Any]
+) -> None:
+    node = new_node(content)
+    assert node.apply(entry) == f"mirror {entry} is live (docker 20.10.24, reloaded)\n", "one stable line"
+    assert node.doc() == wanted, "exactly our entries are added, ours first"
+    assert node.docker.live == wanted, "docker has taken the file"
+    assert node.docker.reloads == 1, "one reload is enough"
+    assert node.leftovers() == [], "no temporary file stays"
+
+
+def test_a_second_apply_touches_nothing(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"debug": true}')
+    node.apply()
+    stamp = node.stamp()
+    assert node.apply() == f"mirror {ENTRY} is live already (docker 20.10.24): nothing touched\n", "it says so"
+    assert node.stamp() == stamp, "the file is not even rewritten"
+    assert node.docker.reloads == 1, "docker is not reloaded again"
+
+
+def test_what_the_administrator_wrote_himself_is_used_and_not_ours(new_node: Callable[..., StandInNode]) -> None:
+    content = json.dumps({"registry-mirrors": [ENTRY + "/"], "insecure-registries": [HOSTPORT]})
+    node = new_node(content)
+    assert "nothing touched" in node.apply(), "his entries serve"
+    assert node.remove() == "nothing of ours on this node: nothing touched\n", "his entries are not ours to remove"
+    assert node.raw() == content.encode(), "the file is his"
+
+
+def test_an_entry_of_ours_that_changed_replaces_the_old_one(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"registry-mirrors": ["https://m"]}')
+    node.apply()
+    node.apply(OTHER)
+    wanted = {"registry-mirrors": [OTHER, "https://m"], "insecure-registries": [OTHER_HOSTPORT]}
+    assert (node.doc(), node.docker.live) == (wanted, wanted), "the old entry is gone from file and docker"
+    node.remove()
+    assert node.raw() == b'{"registry-mirrors": ["https://m"]}', "the original comes back to the byte"
+
+
+def test_a_change_from_http_to_https_leaves_no_insecure_entry_live(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    node.apply("https://cache:5000")
+    assert node.doc() == {"registry-mirrors": ["https://cache:5000"]}, "the key that we brought vanished again"
+    assert node.docker.live["insecure-registries"] == [], "docker keeps a key that merely vanishes: it had to be emptied"
+
+
+def test_a_mirror_that_was_moved_back_is_put_first_again(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"registry-mirrors": ["https://m"]}')
+    node.apply()
+    doc = node.doc() | {"registry-mirrors": ["https://m", ENTRY]}
+    node.write(json.dumps(doc))
+    node.docker.reload()
+    node.apply()
+    assert node.docker.live["registry-mirrors"] == [ENTRY, "https://m"], "ours goes first"
+
+
+def test_a_stopped_docker_gets_its_file_and_no_signal(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"debug": true}')
+    node.docker.stop()
+    assert node.apply() == f"docker is stopped: mirror {ENTRY} written, live at its next start\n", "it says so"
+    assert node.docker.reloads == 0, "there is nothing to reload"
+    assert "in its file already" in node.apply(), "the second run writes nothing"
+    node.remove()
+    assert node.raw() == b'{"debug": true}', "removal works without docker"
+
+
+def test_a_node_without_docker_is_left_alone(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.docker.stop()
+    node.installed = False
+    assert node.apply() == "no docker on this node: nothing to do\n", "it says so"
+    assert not Path(node.places.state).exists(), "nothing is written"
+
+
+def test_a_docker_inside_a_container_is_not_this_nodes_docker(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    link = Path(node.places.proc) / "4242/ns/mnt"
+    link.unlink()
+    link.symlink_to("mnt:[2]")
+    node.installed = False
+    assert node.apply() == "no docker on this node: nothing to do\n", "another mount namespace, another machine"
+
+
+def test_a_link_is_followed_and_stays_a_link(new_node: Callable[..., StandInNode], tmp_path: Path) -> None:
+    node = new_node()
+    real = tmp_path / "elsewhere.json"
+    real.write_text("{}")
+    real.chmod(0o640)
+    os.utime(real, (STARTED - 1, STARTED - 1))
+    node.config.symlink_to(real)
+    node.apply()
+    assert node.config.is_symlink(), "the link stays"
+    assert ENTRY in real.read_text(), "the real file changed"
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640, "its mode stays"
+    node.remove()
+    assert real.read_text() == "{}", "and it comes back"
+
+
+def test_a_new_file_is_world_readable_and_the_state_is_not(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.apply()
+    assert stat.S_IMODE(node.config.stat().st_mode) == 0o644, "as docker's packages make it"
+    state = Path(node.places.state)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700, "the state folder is root's alone"
+    assert stat.S_IMODE((state / "record.json").stat().st_mode) == 0o600, "the record holds the file's content"
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"a": 1,\n "b": }', "line 2 column 7"),
+        ("[1]", "top level"),
+        ('{"registry-mirrors": "x"}', "'registry-mirrors' must be a list of strings"),
+        ('{"insecure-registries": [1]}', "'insecure-registries' must be a list of strings"),
+        ('{"debug": true,\n "debug": false}', "line 2 column 2: the key 'debug' stands twice"),
+        ('{"a": NaN}', "out of range"),
+        ('{"a": 1e999}', "out of range"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_a_file_that_docker_could_not_read_is_named_with_the_spot(
+    new_node: Callable[..., StandInNode], content: str | bytes, words: str
+) -> None:
+    node = new_node("{}")
+    node.write(content)
+    assert words in node.refused("apply", ENTRY), "the message names the trouble"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["10.0.0.1:30500", "ftp://h:1", "http://", "http://u:s3cr3t@h:1", "http://h:99999", "http://h:1/path", "http://h:1?q",
+     "http://[::1", "http://h :1"],
+)
+def test_an_address_that_docker_would_refuse_is_refused(new_node: Callable[..., StandInNode], entry: str) -> None:
+    assert "mirror's address" in new_node().refused("apply", entry), "the address is named as the trouble"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--registry-mirror=https://m"], "--registry-mirror"),
+        (["--insecure-registry", "x:1"], "--insecure-registry"),
+        (["--authorization-plugin=p"], "--authorization-plugin"),
+        (["-D"], "--debug"),
+    ],
+)
+def test_a_key_given_as_a_flag_too_is_refused(
+    new_node: Callable[..., StandInNode], flags: list[str], named: str
+) -> None:
+    node = new_node('{"debug": false}')
+    node.argv += flags
+    node.docker.start()
+    assert named in node.refused("apply", ENTRY), "docker would refuse the reload and not start again"
+    node.docker.stop()
+    assert named in node.refused("apply", ENTRY), "the service's own command line counts where docker is stopped"
+
+
+def test_an_insecure_flag_does_not_hinder_an_https_mirror(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.argv += ["--insecure-registry=x:1"]
+    node.docker.start()
+    assert "is live" in node.apply("https://cache:5000"), "that key is not written"
+
+
+def test_all_problems_are_said_at_once(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"debug": false}')
+    node.argv += ["--registry-mirror=https://m"]
+    node.docker.start()
+    node.docker.live["debug"] = True
+    node.cache = ("refused", True)
+    said = node.refused("apply", ENTRY).splitlines()
+    assert len(said) == 3, "the flag, the cache and the waiting edit, a line each"
+    assert all(line.startswith("docker-cache on ") for line in said), "each names the node"
+
+
+def test_a_cache_that_does_not_answer_stops_apply_but_not_remove(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    node.cache = ("connection refused", False)
+    assert f"{OTHER}/v2/: connection refused" in node.refused("apply", OTHER), "URL and reason are named"
+    assert node.remove() == "mirror taken out, daemon.json as it was\n", "taking out needs no cache"
+
+
+def test_a_docker_that_does_not_answer_is_a_clear_error(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.docker.answers = False
+    assert "journalctl -u docker" in node.refused("apply", ENTRY), "with a remedy"
+
+
+def test_what_dockerd_says_of_the_file_counts_and_its_values_stay_secret(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node(json.dumps({"log-opts": {"token": SECRET}}))
+    node.validates = (1, f"log-opts: bad {SECRET}")
+    assert "(log-opts)" in node.refused("apply", ENTRY), "the key is named, the value is not"
+    node.validates = (0, "")
+    assert "is live" in node.apply(), "a valid file is taken"
+
+
+PENDING: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+    ({"debug": True}, {"debug": True}, []),
+    ({"debug": True}, {}, ["debug"]),
+    ({}, {"debug": True}, []),
+    ({"labels": ["b", "a"]}, {"labels": ["a", "b"]}, []),
+    ({"labels": ["a"]}, {}, ["labels"]),
+    ({"live-restore": True}, {}, ["live-restore"]),
+    ({"default-runtime": "nvidia"}, {}, ["default-runtime"]),
+    ({"default-runtime": ""}, {"default-runtime": "nvidia"}, []),
+    ({"authorization-plugins": ["p"]}, {"authorization-plugins": ["p"]}, []),
+    ({}, {"authorization-plugins": ["p"]}, ["authorization-plugins"]),
+    ({"registry-mirrors": ["https://m"]}, {}, ["registry-mirrors"]),
+    ({}, {"registry-mirrors": ["https://m"]}, ["registry-mirrors"]),
+    ({"registry-mirrors": ["https://m"]}, {"registry-mirrors": ["https://M/"]}, []),
+    ({"insecure-registries": ["10.1.2.3/8"]}, {"insecure-registries": ["10.0.0.0/8"]}, []),
+    ({"insecure-registries": ["x:1"]}, {}, ["insecure-registries"]),
+    ({"insecure-registries": ["http://x:1"]}, {"insecure-registries": ["x:1"]}, []),
+    ({"max-concurrent-downloads": 9}, {"max-concurrent-downloads": 9}, ["max-concurrent-downloads (may be waiting)"]),
+    ({"log-driver": "json-file"}, {}, []),
+]
+
+
+@pytest.mark.parametrize(("content", "live", "named"), PENDING)
+def test_edits_that_wait_for_a_reload_are_named(
+    new_node: Callable[..., StandInNode], content: dict[str, Any], live: dict[str, Any], named: list[str]
+) -> None:
+    node = new_node(json.dumps(content))
+    node.write(json.dumps(content), at=STARTED + 100)
+    node.docker.live = live
+    if not named:
+        assert "is live" in node.apply(), "nothing waits"
+        return
+    said = node.refused("apply", ENTRY)
+    assert f": {', '.join(named)}; reload" in said, "exactly the waiting keys are named"
+    assert "docker_cache_allow_pending_changes" in said, "with the key that allows it"
+    status, out, _ = node.run("apply", ENTRY, "--allow-pending-changes")
+    assert (status, named[0] in out) == (0, True), "allowed, they are applied and said"
+
+
+def test_what_docker_read_already_does_not_wait(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"features": {"buildkit": true}}')
+    assert "is live (" in node.apply(), "the file is older than dockerd"
+    assert "is live (" in node.apply(OTHER), "the file is the one that we had reloaded ourselves"
+    node.write(json.dumps(node.doc() | {"features": {}}), at=STARTED + 100)
+    assert "features" in node.refused("apply", ENTRY), "an edit since may be waiting"
+    node.docker.reload_times = [int((STARTED + 99) * 1e9)]
+    assert "features" in node.refused("apply", ENTRY), "an earlier reload did not read it"
+    node.docker.reload_times = [int((STARTED + 101) * 1e9)]
+    assert "is live (" in node.apply(), "a later one did"
+
+
+def test_flags_that_a_reload_resets_are_named(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.argv += ["--max-concurrent-downloads=10"]
+    node.docker.start()
+    assert "--max-concurrent-downloads" in node.refused("apply", ENTRY), "docker puts it back to its default"
+
+
+# --- taken back ---
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"registry-mirrors": ["https://m"]}'])
+def test_a_reload_that_docker_ignores_is_taken_back(new_node: Callable[..., StandInNode], content: str | None) -> None:
+    node = new_node(content)
+    node.docker.obedient = False
+    assert "is not live" in node.refused("apply", ENTRY), "it fails with the reason"
+    assert node.raw() == (None if content is None else content.encode()), "the file is as it was"
+    assert not Path(node.places.record).exists(), "nothing is ours then"
+
+
+def test_half_a_reload_is_taken_back_from_docker_too(
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = new_node('{"registry-mirrors": ["https://m"]}')
+
+    def half() -> None:
+        node.docker.live["registry-mirrors"] = node.docker.file()["registry-mirrors"]
+
+    monkeypatch.setattr(node.docker, "reload", half)
+    assert "daemon.json and docker are as they were" in node.refused("apply", ENTRY), "docker gave the mirror up again"
+
+
+def test_a_docker_that_ends_in_the_reload_finds_its_old_file(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.docker.dies = True
+    status, _, said = node.run("apply", ENTRY)
+    assert status == 1, "it fails"
+    assert "ended during the reload" in said, "with the reason"
+    assert node.raw() == b"{}", "and the next start reads what it read before"
+
+
+def test_a_removal_that_docker_ignores_is_taken_back(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    before = (node.raw(), Path(node.places.record).read_bytes())
+    node.docker.obedient = False
+    assert node.run("remove")[0] == 1, "docker still pulls through the mirror"
+    assert (node.raw(), Path(node.places.record).read_bytes()) == before, "file and record are as they were"
+    node.docker.obedient = True
+    assert node.remove() == "mirror taken out, daemon.json as it was\n", "the next run succeeds"
+
+
+def test_a_disk_that_refuses_leaves_everything_as_it_was(
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, real = new_node("{}"), os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if target == str(node.config):
+            raise OSError(30, "Read-only file system", source, None, target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    said = node.refused("apply", ENTRY)
+    assert "daemon.json: Read-only file system; make" in said, "file, reason and remedy"
+    assert not Path(node.places.record).exists(), "nothing is ours then"
+    assert node.docker.reloads == 0, "docker heard nothing"
+
+
+# --- remove ---
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "{}", "{}\n", '{"a":1}', '{\n\t"a": {\n\t\t"b": []\n\t}\n}', '{\r\n  "labels": ["x=ü"]\r\n}\r\n',
+     '\ufeff{\n    "insecure-registries": []\n}\n', '{"registry-mirrors": ["https://m"], "z": 1.50}'],
+)
+def test_removal_brings_the_file_back_to_the_byte(new_node: Callable[..., StandInNode], content: str | None) -> None:
+    node = new_node(content)
+    before = node.stamp()
+    node.apply()
+    assert node.remove() == "mirror taken out, daemon.json as it was\n", "it says so"
+    assert node.raw() == (None if content is None else content.encode()), "to the byte"
+    assert not before or (node.stamp() or (0,))[0] == before[0], "with its old date: what docker has read does not wait"
+    assert not any(ENTRY in str(value) or HOSTPORT in str(value) for value in node.docker.live.values()), "not live"
+    assert node.docker.reloads == 2, "one reload each"
+    assert not Path(node.places.state).exists(), "nothing of ours stays"
+    assert node.remove() == "nothing of ours on this node: nothing touched\n", "a second removal has nothing to do"
+
+
+def test_removal_keeps_what_the_administrator_added_and_his_style(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{\n    "debug": false\n}\n')
+    node.apply()
+    doc = OrderedDict([("labels", ["a"]), *node.doc().items()])
+    doc["registry-mirrors"].append("https://m")
+    node.write(json.dumps(doc, indent=4) + "\n")
+    node.docker.reload()
+    assert "kept" in node.remove(), "it says that the file differs from the first one"
+    wanted = {"labels": ["a"], "debug": False, "registry-mirrors": ["https://m"]}
+    assert node.raw() == (json.dumps(wanted, indent=4) + "\n").encode(), "only ours went, in the file's style"
+    assert (Path(node.places.state) / "daemon.json.original").read_bytes() == b'{\n    "debug": false\n}\n', "kept"
+
+
+def test_removal_does_not_apply_waiting_edits_unasked(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    node.write(json.dumps(node.doc() | {"debug": True}))
+    assert ": debug; reload" in node.refused("remove"), "the edit waits"
+    status, out, _ = node.run("remove", "--allow-pending-changes")
+    assert (status, node.docker.live["debug"], "debug" in out) == (0, True, True), "allowed, it is applied and said"
+
+
+def test_removal_restores_the_file_of_a_docker_that_is_gone(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"a": 1}')
+    node.apply()
+    node.docker.stop()
+    node.installed = False
+    assert node.remove() == "mirror taken out, daemon.json as it was\n", "our record goes"
+    assert node.raw() == b'{"a": 1}', "and the file is as it was"
+
+
+def test_a_docker_that_reads_another_file_now_gets_the_mirror_there(
+    new_node: Callable[..., StandInNode], tmp_path: Path
+) -> None:
+    node = new_node('{"a": 1}')
+    node.apply()
+    former, node.config = node.config, tmp_path / "new.json"
+    node.argv[-1] = str(node.config)
+    node.docker.start()
+    node.apply()
+    assert former.read_text() == '{"a": 1}', "the file that docker no longer reads is as it was"
+    assert node.doc()["registry-mirrors"] == [ENTRY], "the one that it reads has the mirror"
+    node.remove()
+    assert node.raw() is None, "and gives it back"
+
+
+# --- properties ---
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+HOSTS = st.sampled_from(["10.0.0.1:30500", "10.0.0.2:30500", "m:1", "M:1", "10.0.0.0/8"])
+DOCUMENTS = st.builds(
+    lambda rest, ours: rest | ours,
+    st.dictionaries(st.text().filter(lambda key: key not in mirror.UNSEEN), VALUES, max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "registry-mirrors": st.lists(HOSTS.filter(lambda host: "/" not in host).map("http://{}".format), max_size=3),
+            "insecure-registries": st.lists(HOSTS | HOSTS.map("http://{}".format), max_size=3),
+            "debug": st.booleans(),
+        },
+    ),
+)
+FILES = st.builds(
+    lambda doc, indent, ascii_, end: (json.dumps(doc, indent=indent, ensure_ascii=ascii_) + end).encode("utf-8"),
+    DOCUMENTS,
+    st.sampled_from([None, 0, 2, 4, "\t"]),
+    st.booleans(),
+    st.sampled_from(["", "\n"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=FILES)
+def test_apply_then_remove_gives_the_same_file_and_apply_twice_equals_once(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        node = StandInNode(Path(root), content)
+        node.apply()
+        once = (node.raw(), node.stamp(), dict(node.docker.live))
+        node.apply()
+        assert (node.raw(), node.stamp(), node.docker.live) == once, "apply twice equals once"
+        node.remove()
+        assert node.raw() == content, "apply then remove gives the same file"
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=FILES, model=st.none() | FILES)
+def test_rendering_keeps_the_document_in_any_style(content: bytes, model: bytes | None) -> None:
+    doc = mirror.parse_document(content, "f")
+    assert mirror.parse_document(mirror.render(doc, model), "f") == doc, "only the layout may differ"
+    assert list(mirror.parse_document(mirror.render(doc, model), "f")) == list(doc), "the order stays"
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=FILES, url=st.sampled_from([ENTRY, OTHER, "https://m:1"]))
+def test_withdrawing_what_was_planned_gives_the_document_back(content: bytes, url: str) -> None:
+    doc = mirror.parse_document(content, "f")
+    plan = mirror.plan_apply(content, doc, None, mirror.parse_entry(url), "f")
+    record = {"owned": plan.owned, "brought": plan.brought}
+    assert mirror.withdraw(plan.doc, record) == doc, "an edited file loses our entries and nothing else"
+
+
+# --- kills ---
+
+STORIES: dict[str, tuple[str | None, list[tuple[str, ...]], tuple[str, ...]]] = {
+    "first apply": ('{"features": {"x": true}}', [], ("apply", ENTRY)),
+    "first apply, no file": (None, [], ("apply", ENTRY)),
+    "changed entry": ('{"registry-mirrors": ["https://m"]}', [("apply", ENTRY)], ("apply", OTHER)),
+    "http to https": ("{}", [("apply", ENTRY)], ("apply", "https://cache:5000")),
+    "remove": ('{"features": {"x": true}}', [("apply", ENTRY)], ("remove",)),
+    "remove, no file": (None, [("apply", ENTRY)], ("remove",)),
+}
+
+
+def killed_at(story: str, step: int, root: Path) -> StandInNode | None:
+    """The node after a kill at that step; None where the run has fewer steps."""
+    content, before, words = STORIES[story]
+    node = StandInNode(root, content)
+    for each in before:
+        assert node.run(*each)[0] == 0, "the story's beginning must succeed"
+    node.steps, node.kill_at = 0, step
+    try:
+        node.run(*words)
+    except Killed:
+        node.kill_at = 0
+    else:
+        return None
+    first, now = json.loads(content or "{}"), node.doc()
+    for key in ("registry-mirrors", "insecure-registries"):
+        his = [entry for entry in now.pop(key, []) if entry not in OURS]
+        assert his == first.pop(key, []), f"at step {step} the file is valid and holds his entries"
+    assert now == first, f"at step {step} the rest of the file is untouched"
+    return node
+
+
+@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("ending", ["again", "apply, remove"])
+def test_a_kill_at_any_step_leaves_a_valid_file_that_the_next_run_finishes(
+    story: str, ending: str, tmp_path: Path
+) -> None:
+    content, _, words = STORIES[story]
+    first = None if content is None else content.encode()
+    step = 0
+    while node := killed_at(story, step + 1, tmp_path / str(step)):
+        step += 1
+        for each in [words] if ending == "again" else [("apply", OTHER), ("remove",)]:
+            status, _, said = node.run(*each)
+            assert (status, said) == (0, ""), f"after a kill at step {step} the next run finishes"
+        assert node.leftovers() == [], f"a killed run's temporary files go (step {step})"
+        if ending != "again" or words[0] == "remove":
+            assert node.raw() == first, f"the file is as it was, to the byte (step {step})"
+            assert not any("10.0.0" in str(value) for value in node.docker.live.values()), f"not live (step {step})"
+            continue
+        wanted = node.doc()
+        assert wanted["registry-mirrors"][0] == words[1], f"the mirror is first (step {step})"
+        assert {key: node.docker.live[key] for key in wanted} == wanted, f"and live (step {step})"
+        node.remove()
+        assert node.raw() == first, f"the file comes back to the byte (step {step})"
+    assert step > 10, "the run has to have been killed at many steps"
+
+
+# --- the parts that touch the system ---
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["dockerd", "--config-file=/a", "-D"], {"config-file": ["/a"], "debug": [""]}),
+        (["dockerd", "--config-file", "/a", "-Hfd://"], {"config-file": ["/a"], "host": ["fd://"]}),
+        (["dockerd", "-H", "unix:///x", "-H=tcp://y", "--label", "a=b"],
+         {"host": ["unix:///x", "tcp://y"], "label": ["a=b"]}),
+        (["dockerd", "--registry-mirror=https://m?x=1"], {"registry-mirror": ["https://m?x=1"]}),
+    ],
+)
+def test_a_command_line_is_read_as_docker_reads_it(argv: list[str], wanted: dict[str, list[str]]) -> None:
+    assert mirror.parse_flags(argv) == wanted, "long names to their values"
+
+
+def test_the_variables_of_the_service_are_put_into_its_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = ("ExecStart={ path=/usr/bin/dockerd ; argv[]=/usr/bin/dockerd -H fd:// $DOCKER_OPTS ${MORE} ; x=y ; }\n"
+             'Environment="DOCKER_OPTS=--registry-mirror=https://m --config-file=/c" MORE=-D\n')
+    monkeypatch.setattr(mirror, "run_tool", lambda *_: (0, shown, ""))
+    flags = mirror.parse_flags(mirror.service_command())
+    assert set(flags) == {"host", "registry-mirror", "config-file", "debug"}, "kubespray gives its flags in a variable"
+
+
+class Answer(BaseHTTPRequestHandler):
+    """A server that answers as the test wants."""
+
+    status: ClassVar[int] = 200
+    version: ClassVar[str] = "registry/2.0"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        if self.version:
+            self.send_header("Docker-Distribution-Api-Version", self.version)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "wanted"),
+    [
+        (200, "registry/2.0", (None, True)),
+        (401, "registry/2.0", (None, True)),
+        (200, "", ("HTTP status 200, but what answers is no registry", True)),
+        (404, "registry/2.0", ("HTTP status 404", True)),
+        (503, "registry/2.0", ("HTTP status 503", False)),
+    ],
+)
+def test_only_a_registry_is_taken_for_the_cache_and_no_proxy_is_asked(
+    monkeypatch: pytest.MonkeyPatch, status: int, version: str, wanted: tuple[str | None, bool]
+) -> None:
+    monkeypatch.setattr(Answer, "status", status)
+    monkeypatch.setattr(Answer, "version", version)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        assert mirror.probe(f"http://127.0.0.1:{server.server_port}/v2/", "/none") == wanted, "status and header decide"
+
+
+def test_a_certificate_that_cannot_be_verified_names_where_its_ca_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError(mirror.ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]"))
+
+    monkeypatch.setattr(mirror.urllib.request.OpenerDirector, "open", fail)
+    reason, final = mirror.probe("https://cache:5000/v2/", "/etc/docker/certs.d/cache:5000")
+    assert "/etc/docker/certs.d/cache:5000/ca.crt" in reason, "docker looks for the CA there"
+    assert final, "no use in trying again"
+
+
+def test_a_cache_that_starts_slowly_is_waited_for(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    tries = iter([("refused", False), ("HTTP status 503", False), (None, True)])
+    with node.in_effect():
+        mirror.probe = lambda *_: next(tries)
+        assert mirror.check_cache(node.places, mirror.parse_entry(ENTRY)) == [], "the third try counts"
+
+
+def test_a_hanging_tool_is_a_clear_error() -> None:
+    with pytest.raises(mirror.Trouble, match="no answer in 0 s"):
+        mirror.run_tool(["sleep", "5"], 0.05)
+
+
+def test_status_prints_the_facts_and_changes_nothing(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"debug": true}')
+    node.apply()
+    node.docker.live["debug"] = False
+    before = (node.stamp(), sorted(Path(node.places.state).rglob("*")))
+    status, out, _ = node.run("status")
+    facts = json.loads(out)
+    assert status == 0, "status is no check"
+    assert facts["ours"] == {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}, "what is ours"
+    assert (facts["docker"], facts["running"], facts["mirrors"]) == ("20.10.24", True, [ENTRY + "/"]), "what is live"
+    assert any("debug" in finding for finding in facts["findings"]), "what waits"
+    assert (node.stamp(), sorted(Path(node.places.state).rglob("*"))) == before, "nothing changed"
+
+
+def test_a_damaged_record_is_a_clear_error(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    Path(node.places.record).write_text("{")
+    assert "record.json is damaged" in node.refused("remove"), "with a remedy"
+
+
+def test_a_second_run_waits_for_the_first(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    with node.in_effect(), mirror.locked(node.places), pytest.raises(mirror.Trouble, match="another run"):
+        mirror.take_lock(node.places.state, node.places.state + "/lock", 120)
+
+
+# --- how it travels ---
+
+WHOLE = SCRIPT.read_bytes()
+
+
+def fed(script: bytes) -> subprocess.CompletedProcess[bytes]:
+    """The script on stdin of `python3 - apply`, with an address that the whole script refuses at once."""
+    return subprocess.run([sys.executable, "-I", "-", "apply", "ftp://x"], input=script, capture_output=True, check=False)
+
+
+def test_a_script_cut_between_two_definitions_exits_70_and_says_why() -> None:
+    cut = fed(WHOLE[: WHOLE.index(b"def take_identity(")])
+    assert cut.returncode == 70, "the last line never arrived"
+    assert b"only a part of the script arrived" in cut.stderr, "it says so"
+
+
+@pytest.mark.parametrize("missing", [2, 8, 30, 2000])
+def test_a_script_cut_anywhere_does_nothing_and_fails(missing: int) -> None:
+    cut = fed(WHOLE[:-missing])
+    assert cut.returncode not in (0, 2), "a part is not the whole"
+    assert b"mirror's address" not in cut.stderr, "nothing of it ran"
+
+
+def test_the_whole_script_runs_from_stdin() -> None:
+    whole = fed(WHOLE)
+    assert whole.returncode == 1, "the address is refused"
+    assert b"mirror's address" in whole.stderr, "by the script itself"
+    assert b"Traceback" not in whole.stderr, "without a traceback"
