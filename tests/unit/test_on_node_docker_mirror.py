@@ -515,13 +515,14 @@ def test_a_reload_that_docker_ignores_is_taken_back(new_node: Callable[..., Stan
     assert not Path(node.places.record).exists(), "nothing is ours then"
 
 
+@pytest.mark.parametrize("content", ["{}", '{"registry-mirrors": ["https://m"]}'])
 def test_half_a_reload_is_taken_back_from_docker_too(
-    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
-    node = new_node('{"registry-mirrors": ["https://m"]}')
+    node = new_node(content)
 
     def half() -> None:
-        node.docker.live["registry-mirrors"] = node.docker.file()["registry-mirrors"]
+        node.docker.live.update({k: v for k, v in node.docker.file().items() if k == "registry-mirrors"})
 
     monkeypatch.setattr(node.docker, "reload", half)
     assert "daemon.json and docker are as they were" in node.refused("apply", ENTRY), "docker gave the mirror up again"
@@ -598,6 +599,23 @@ def test_removal_keeps_what_the_administrator_added_and_his_style(new_node: Call
     assert (Path(node.places.state) / "daemon.json.original").read_bytes() == b'{\n    "debug": false\n}\n', "kept"
 
 
+def test_removal_leaves_a_file_that_holds_nothing_of_ours_to_the_byte(new_node: Callable[..., StandInNode]) -> None:
+    node, his = new_node("{}"), '{ "debug":false   }'
+    node.apply()
+    node.write(his)
+    assert "kept" in node.remove(), "the file is not what it was at first"
+    assert node.raw() == his.encode(), "his layout stays"
+    assert node.docker.live["registry-mirrors"] == [], "docker, which kept the vanished key, gave the mirror up"
+
+
+def test_removal_takes_one_entry_and_leaves_the_administrators_own_copy(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    node.write(json.dumps(node.doc() | {"registry-mirrors": [ENTRY, ENTRY + "/"]}))
+    assert "kept" in node.remove(), "docker still has a mirror there, and is to have it"
+    assert node.doc() == {"registry-mirrors": [ENTRY + "/"]}, "the copy is his"
+
+
 def test_removal_does_not_apply_waiting_edits_unasked(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
     node.apply()
@@ -660,7 +678,7 @@ FILES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(content=FILES)
 def test_apply_then_remove_gives_the_same_file_and_apply_twice_equals_once(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as root:
@@ -673,7 +691,7 @@ def test_apply_then_remove_gives_the_same_file_and_apply_twice_equals_once(conte
         assert node.raw() == content, "apply then remove gives the same file"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(content=FILES, model=st.none() | FILES)
 def test_rendering_keeps_the_document_in_any_style(content: bytes, model: bytes | None) -> None:
     doc = mirror.parse_document(content, "f")
@@ -681,7 +699,7 @@ def test_rendering_keeps_the_document_in_any_style(content: bytes, model: bytes 
     assert list(mirror.parse_document(mirror.render(doc, model), "f")) == list(doc), "the order stays"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(content=FILES, url=st.sampled_from([ENTRY, OTHER, "https://m:1"]))
 def test_withdrawing_what_was_planned_gives_the_document_back(content: bytes, url: str) -> None:
     doc = mirror.parse_document(content, "f")
@@ -744,9 +762,30 @@ def test_a_kill_at_any_step_leaves_a_valid_file_that_the_next_run_finishes(
         wanted = node.doc()
         assert wanted["registry-mirrors"][0] == words[1], f"the mirror is first (step {step})"
         assert {key: node.docker.live[key] for key in wanted} == wanted, f"and live (step {step})"
+        record = json.loads(Path(node.places.record).read_bytes())
+        assert record["owned"]["registry-mirrors"] == [words[1]], f"no other mirror counts as ours (step {step})"
+        assert record["unfinished"] is False, f"the record is complete (step {step})"
         node.remove()
         assert node.raw() == first, f"the file comes back to the byte (step {step})"
     assert step > 10, "the run has to have been killed at many steps"
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ('{"a":1}', '{"a": 1, "registry-mirrors": ["https://m"]}'),
+        ('{\n\t"a": 1\n}', '{\n\t"a": 1,\n\t"registry-mirrors": [\n\t\t"https://m"\n\t]\n}'),
+        ('\ufeff{\r\n "a": 1\r\n}\r\n', '\ufeff{\r\n "a": 1,\r\n "registry-mirrors": [\r\n  "https://m"\r\n ]\r\n}\r\n'),
+        ('{"a": "ü"}', '{"a": "ü", "registry-mirrors": ["https://m"]}'),
+        (None, '{\n  "registry-mirrors": [\n    "https://m"\n  ]\n}\n'),
+    ],
+)
+def test_a_changed_file_keeps_its_style(
+    new_node: Callable[..., StandInNode], content: str | None, wanted: str
+) -> None:
+    node = new_node(content)
+    node.apply("https://m")
+    assert node.raw() == wanted.encode(), "indent, line ends and byte order mark stay"
 
 
 # --- the parts that touch the system ---
@@ -827,6 +866,60 @@ def test_a_cache_that_starts_slowly_is_waited_for(new_node: Callable[..., StandI
     with node.in_effect():
         mirror.probe = lambda *_: next(tries)
         assert mirror.check_cache(node.places, mirror.parse_entry(ENTRY)) == [], "the third try counts"
+
+
+@pytest.mark.parametrize(
+    ("flags", "doc", "wanted"),
+    [
+        ({"host": ["fd://"]}, {}, "unix:///var/run/docker.sock"),
+        ({"host": ["tcp://h:1", "unix:///a"]}, {"hosts": ["unix:///b"]}, "unix:///a"),
+        ({}, {"hosts": ["unix:///b"]}, "unix:///b"),
+        ({}, {"hosts": "unix:///b"}, "unix:///var/run/docker.sock"),
+    ],
+)
+def test_docker_is_asked_at_its_own_socket(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, list[str]], doc: dict[str, Any], wanted: str
+) -> None:
+    monkeypatch.setattr(mirror, "run_tool", lambda argv, _: (0, argv[2], ""))
+    assert mirror.ask_docker(mirror.Docker(1, 0.0, flags, "/x"), doc, ["info"], 1) == wanted, "where it listens"
+
+
+@pytest.mark.parametrize(
+    ("item", "live", "wanted"),
+    [("10.0.0.1:5000", ["10.0.0.0/8"], []), ("[fd00::1]:5000", ["fd00::/8"], []), ("127.0.0.1:5000", [], []),
+     ("10.0.0.1:5000", ["11.0.0.0/8"], ["10.0.0.1:5000 is not live"]), ("cache:1", ["10.0.0.0/8"], ["cache:1 is not live"])],
+)
+def test_an_address_in_an_insecure_network_is_insecure(item: str, live: list[str], wanted: list[str]) -> None:
+    info = {"RegistryConfig": {"InsecureRegistryCIDRs": live}}
+    assert mirror.off_target(info, {"insecure-registries": [item]}, {}) == wanted, "docker matches networks too"
+
+
+def test_a_stale_pid_file_and_a_second_dockerd_are_noticed(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    pid_file = Path(node.places.pid_file)
+    pid_file.parent.mkdir(parents=True)
+    pid_file.write_text("77")
+    assert "is live" in node.apply(), "a pid file that names no dockerd says nothing"
+    node.docker.pid = 4343
+    node.docker.start()
+    assert "4242, 4343" in node.refused("apply", OTHER), "which one is meant is not guessed"
+    pid_file.write_text("4343")
+    assert "is live" in node.apply(OTHER), "the pid file decides"
+
+
+def test_a_file_that_root_may_not_change_is_a_clear_error(
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: str, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", folder)
+
+    node = new_node("{}")
+    monkeypatch.setattr(os, "makedirs", refuse)
+    assert "Permission denied; run as root" in node.refused("apply", ENTRY), "with a remedy"
+    node.config.unlink()
+    node.config.mkdir()
+    monkeypatch.undo()
+    assert "not an ordinary file" in node.run("apply", ENTRY)[2], "a folder in the file's place is named"
 
 
 def test_a_hanging_tool_is_a_clear_error() -> None:
