@@ -770,7 +770,7 @@ def carry_out(places: Places, node: Node, plan: Plan, *, reload: bool) -> bool:
         save_record(places, record_of(node, plan, [first, plan.raw], unfinished=True))
     # Put back to the byte, the file gets its old date too: the date tells what docker has read.
     mtime = node.mtime if node.raw is not None else None
-    if node.record and plan.raw == unpack(node.record["before"]) and digest(node.raw) in node.record["written"]:
+    if node.record and plan.raw == unpack(node.record["before"]):
         mtime = node.record["mtime"]
     try:
         if first != node.raw:

@@ -1,0 +1,39 @@
+"""The mirror entry on every node: one `remote.Command` a node."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import pulumi
+
+from components.remote import NodeScript, run_on_node
+from settings.access import Access
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NodeMirrorsArgs:
+    """The entry (a URL) and the nodes that get it."""
+
+    entry: str
+    nodes: Sequence[Access]
+    allow_pending_changes: bool
+
+
+class NodeMirrors(pulumi.ComponentResource):
+    """Tells each node's container engine to pull through the entry. Deleting a node's Command takes its entry back."""
+
+    results: dict[str, pulumi.Output[str]]
+    """What each node said, by the node's name."""
+
+    def __init__(self, name: str, args: NodeMirrorsArgs, opts: pulumi.ResourceOptions) -> None:
+        super().__init__("docker-cache:nodes:NodeMirrors", name, None, opts)
+        flags = ("--allow-pending-changes",) if args.allow_pending_changes else ()
+        script = NodeScript(
+            script="docker_mirror.py",
+            create=("apply", args.entry, *flags),
+            delete=("remove", *flags),
+        )
+        child = pulumi.ResourceOptions(parent=self)
+        self.results = {node.name: run_on_node(node.identity, node, script, child).stdout for node in args.nodes}
+        self.register_outputs({})

@@ -1,0 +1,1 @@
+"""Pure functions that render text: no I/O but this project's own files, no resources."""

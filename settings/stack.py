@@ -1,0 +1,52 @@
+"""The stack's configuration as everything that `__main__.py` needs, or a list of what is wrong with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from settings.access import Access, resolve
+from settings.cluster import Cluster, check_version, find_cluster
+from settings.loading import Disabled, Read, SettingsError, load
+from settings.model import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Checked settings with what they refer to: the cluster, and how each node is reached (in the order of the list)."""
+
+    settings: Settings
+    cluster: Cluster
+    nodes: tuple[Access, ...]
+
+    @property
+    def master(self) -> Access | None:
+        first = self.settings.first_master
+        return next((node for node in self.nodes if first and node.name == first.name), None)
+
+    @property
+    def proxy_environment(self) -> dict[str, str]:
+        settings = self.settings
+        values = {
+            "HTTP_PROXY": settings.docker_cache_http_proxy.get_secret_value() if settings.docker_cache_http_proxy else None,
+            "HTTPS_PROXY": settings.docker_cache_https_proxy.get_secret_value() if settings.docker_cache_https_proxy else None,
+            "NO_PROXY": settings.docker_cache_no_proxy,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+def read_stack(read: Read, base: Path, environment: Mapping[str, str]) -> Stack | Disabled:
+    """Check the configuration, the files it names and the cluster. Raises SettingsError with all problems found."""
+    settings = load(read)
+    if isinstance(settings, Disabled):
+        return settings
+    nodes, problems = resolve(settings, base, environment)
+    try:
+        cluster = find_cluster(settings, base)
+        if not problems:
+            check_version(cluster)
+    except SettingsError as error:
+        problems += error.problems
+        raise SettingsError(problems) from error
+    if problems:
+        raise SettingsError(problems)
+    return Stack(settings=settings, cluster=cluster, nodes=tuple(nodes))
