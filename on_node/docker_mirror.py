@@ -322,6 +322,16 @@ def pending(doc: Document, info: Document, ours: Entries, flags: Entries, *, uns
     return found + ["--{} (a flag that a reload resets)".format(flag) for flag in RESET_FLAGS if flag in flags]
 
 
+def deadly(doc: Document, info: Document, path: str) -> List[str]:
+    """The problem of a new authorization plugin: a reload that does not find it ends dockerd."""
+    listed = doc.get("authorization-plugins")
+    live = live_settings(info)["authorization-plugins"]
+    if not info or not isinstance(listed, list) or set(map(str, listed)) <= set(live):
+        return []
+    return ["'authorization-plugins' in {} names a plugin that docker does not run: a reload that fails to find it "
+            "ends dockerd; restart docker yourself when it suits, then run again".format(path)]
+
+
 def off_target(info: Document, need: Entries, gone: Entries) -> List[str]:
     """What docker still has to do: entries that are not live, and entries that should not be."""
     live = live_settings(info)
@@ -459,11 +469,24 @@ def sweep(path: str) -> None:
 @contextlib.contextmanager
 def locked(places: Places) -> Iterator[None]:
     """Keep other runs on this node out."""
-    lock = take_lock(places.state, os.path.join(places.state, "lock"), time.monotonic() + 120)
+    path = os.path.join(places.state, "lock")
+    lock = take_lock(places.state, path, time.monotonic() + 120)
     try:
         yield
     finally:
-        os.close(lock)
+        try:
+            leave(places.state, path)
+        finally:
+            os.close(lock)
+
+
+def leave(folder: str, lock: str) -> None:
+    """Remove our folder where it holds nothing but the lock."""
+    if os.listdir(folder) == [os.path.basename(lock)]:
+        os.unlink(lock)
+        # Another run may have made its lock meanwhile.
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def take_lock(folder: str, path: str, deadline: float) -> int:
@@ -801,6 +824,8 @@ def take_back(places: Places, node: Node, plan: Plan, reason: str) -> None:
             ending = "daemon.json is as it was, but docker is not: " + late if late else ending
         write_file(node.path, node.raw, mtime=node.mtime)
     save_record(places, node.record)
+    if node.record is None:
+        drop_original(places, node.raw)
     raise Trouble("the change was taken back: {}; {}; mend that (`journalctl -u docker`), run again"
                   .format(reason, ending))
 
@@ -840,7 +865,7 @@ def apply(places: Places, url: str, *, allow: bool) -> str:
             return success(entry, node, "already", [])
         also = waiting(node, plan)
         problems = clash + check_cache(places, entry) + ([refusal(path, also)] if also and not allow else [])
-        problems += validate(places, plan.doc, plan.raw, path)
+        problems += deadly(plan.doc, node.info, path) + validate(places, plan.doc, plan.raw, path)
         if problems:
             raise Trouble(*problems)
         if stale:
@@ -878,12 +903,14 @@ def remove(places: Places, *, allow: bool) -> str:
         plan = plan_remove(node.raw, node.doc, record, path)
         reload = docker is not None and bool(off_target(node.info, {}, plan.gone))
         also = waiting(node, plan) if reload and docker else []
-        problems = conflicts(bridge(plan.doc, plan.gone, node.info), docker.flags, path) if reload and docker else []
+        reloaded = bridge(plan.doc, plan.gone, node.info)
+        problems = []  # type: List[str]
+        if reload and docker:
+            problems += conflicts(reloaded, docker.flags, path) + deadly(reloaded, node.info, path)
         problems += [refusal(path, also)] if also and not allow else []
         if problems:
             raise Trouble(*problems)
         exact = carry_out(places, node, plan, reload=reload)
-        leave(places)
         more = "; docker took these changes too: " + ", ".join(also) if also else ""
     return "mirror taken out, {}{}".format(
         "daemon.json as it was" if exact else
@@ -898,13 +925,6 @@ def drop_original(places: Places, raw: Optional[bytes]) -> bool:
     write_file(places.original, None)
     write_file(places.was_absent, None)
     return True
-
-
-def leave(places: Places) -> None:
-    """Remove our folder, unless the backup stays in it."""
-    os.unlink(os.path.join(places.state, "lock"))
-    with contextlib.suppress(OSError):
-        os.rmdir(places.state)
 
 
 def tidy(places: Places, path: str) -> None:

@@ -31,9 +31,13 @@ class Machine:
     address: str
     units: tuple[str, ...]
     binds: dict[Path, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    """Files of the Debian root that this machine does not have."""
     volumes: tuple[str, ...] = ()
     """Folders that must not lie on an overlay, since an overlay file system is mounted in them."""
 
+
+ENGINE_OF_DEBIAN = ("usr/sbin/dockerd", "usr/bin/docker", "usr/bin/containerd", "usr/bin/ctr", "usr/sbin/runc")
 
 MACHINES = (
     Machine(
@@ -59,6 +63,7 @@ MACHINES = (
             "kube-proxy",
         ),
         binds={BIN / "kubernetes": "/opt/tools", STATE / "images": "/opt/images"},
+        without=("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service"),
         volumes=("/var/lib/containerd", "/var/lib/kubelet"),
     ),
     Machine(
@@ -71,7 +76,12 @@ MACHINES = (
         name="pai-worker2",
         address="10.30.0.12",
         units=("ssh", "containerd", "docker"),
-        binds={BIN / "engine": "/opt/tools", BIN / "runc": "/opt/runc", BIN / "docker-cli": "/usr/local/bin"},
+        binds={
+            BIN / "engine": "/usr/local/sbin",
+            BIN / "docker-cli": "/usr/local/bin",
+            BIN / "runc": "/opt/runc",
+        },
+        without=ENGINE_OF_DEBIAN,
         volumes=("/var/lib/docker", "/var/lib/containerd"),
     ),
 )

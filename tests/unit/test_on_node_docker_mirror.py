@@ -41,7 +41,7 @@ class Killed(BaseException):
 
 
 class StandInDocker:
-    """Stands for dockerd: reads its file at its start and on SIGHUP, and there applies only the keys that are present."""
+    """Stands for dockerd: reads its file at its start and on SIGHUP, and then applies only the keys it finds there."""
 
     def __init__(self, node: "StandInNode") -> None:
         self.node, self.pid, self.reloads = node, 4242, 0
@@ -122,7 +122,8 @@ class StandInNode:
         return self.config.read_bytes() if self.config.exists() else None
 
     def doc(self) -> dict[str, Any]:
-        return json.loads(self.raw() or b"{}")
+        found: dict[str, Any] = json.loads((self.raw() or b"{}").decode("utf-8-sig"))
+        return found
 
     def tool(self, argv: list[str], _seconds: float) -> tuple[int, str, str]:
         if argv[0] == "docker" and "info" in argv:
@@ -287,7 +288,7 @@ def test_a_change_from_http_to_https_leaves_no_insecure_entry_live(new_node: Cal
     node.apply()
     node.apply("https://cache:5000")
     assert node.doc() == {"registry-mirrors": ["https://cache:5000"]}, "the key that we brought vanished again"
-    assert node.docker.live["insecure-registries"] == [], "docker keeps a key that merely vanishes: it had to be emptied"
+    assert node.docker.live["insecure-registries"] == [], "docker keeps a key that vanishes: it had to be emptied"
 
 
 def test_a_mirror_that_was_moved_back_is_put_first_again(new_node: Callable[..., StandInNode]) -> None:
@@ -496,6 +497,19 @@ def test_what_docker_read_already_does_not_wait(new_node: Callable[..., StandInN
     assert "is live (" in node.apply(), "a later one did"
 
 
+@pytest.mark.parametrize("words", [("apply", OTHER), ("remove",)])
+def test_a_plugin_that_could_end_docker_is_refused_even_where_waiting_edits_are_allowed(
+    new_node: Callable[..., StandInNode], words: tuple[str, ...]
+) -> None:
+    node = new_node("{}")
+    node.apply()
+    node.write(json.dumps(node.doc() | {"authorization-plugins": ["p"]}))
+    said = node.refused(*words, "--allow-pending-changes")
+    assert "ends dockerd" in said, "docker 20.10 and 29 exit in a reload that does not find a plugin"
+    node.docker.live["authorization-plugins"] = ["p"]
+    assert node.run(*words)[0] == 0, "one that runs already is no danger"
+
+
 def test_flags_that_a_reload_resets_are_named(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
     node.argv += ["--max-concurrent-downloads=10"]
@@ -512,7 +526,7 @@ def test_a_reload_that_docker_ignores_is_taken_back(new_node: Callable[..., Stan
     node.docker.obedient = False
     assert "is not live" in node.refused("apply", ENTRY), "it fails with the reason"
     assert node.raw() == (None if content is None else content.encode()), "the file is as it was"
-    assert not Path(node.places.record).exists(), "nothing is ours then"
+    assert not Path(node.places.state).exists(), "nothing of ours stays"
 
 
 @pytest.mark.parametrize("content", ["{}", '{"registry-mirrors": ["https://m"]}'])
@@ -663,7 +677,7 @@ DOCUMENTS = st.builds(
     st.fixed_dictionaries(
         {},
         optional={
-            "registry-mirrors": st.lists(HOSTS.filter(lambda host: "/" not in host).map("http://{}".format), max_size=3),
+            "registry-mirrors": st.lists(HOSTS.filter(lambda h: "/" not in h).map("http://{}".format), max_size=3),
             "insecure-registries": st.lists(HOSTS | HOSTS.map("http://{}".format), max_size=3),
             "debug": st.booleans(),
         },
@@ -775,7 +789,8 @@ def test_a_kill_at_any_step_leaves_a_valid_file_that_the_next_run_finishes(
     [
         ('{"a":1}', '{"a": 1, "registry-mirrors": ["https://m"]}'),
         ('{\n\t"a": 1\n}', '{\n\t"a": 1,\n\t"registry-mirrors": [\n\t\t"https://m"\n\t]\n}'),
-        ('\ufeff{\r\n "a": 1\r\n}\r\n', '\ufeff{\r\n "a": 1,\r\n "registry-mirrors": [\r\n  "https://m"\r\n ]\r\n}\r\n'),
+        ('\ufeff{\r\n "a": 1\r\n}\r\n',
+         '\ufeff{\r\n "a": 1,\r\n "registry-mirrors": [\r\n  "https://m"\r\n ]\r\n}\r\n'),
         ('{"a": "ü"}', '{"a": "ü", "registry-mirrors": ["https://m"]}'),
         (None, '{\n  "registry-mirrors": [\n    "https://m"\n  ]\n}\n'),
     ],
@@ -887,7 +902,8 @@ def test_docker_is_asked_at_its_own_socket(
 @pytest.mark.parametrize(
     ("item", "live", "wanted"),
     [("10.0.0.1:5000", ["10.0.0.0/8"], []), ("[fd00::1]:5000", ["fd00::/8"], []), ("127.0.0.1:5000", [], []),
-     ("10.0.0.1:5000", ["11.0.0.0/8"], ["10.0.0.1:5000 is not live"]), ("cache:1", ["10.0.0.0/8"], ["cache:1 is not live"])],
+     ("10.0.0.1:5000", ["11.0.0.0/8"], ["10.0.0.1:5000 is not live"]),
+     ("cache:1", ["10.0.0.0/8"], ["cache:1 is not live"])],
 )
 def test_an_address_in_an_insecure_network_is_insecure(item: str, live: list[str], wanted: list[str]) -> None:
     info = {"RegistryConfig": {"InsecureRegistryCIDRs": live}}
@@ -961,7 +977,8 @@ WHOLE = SCRIPT.read_bytes()
 
 def fed(script: bytes) -> subprocess.CompletedProcess[bytes]:
     """The script on stdin of `python3 - apply`, with an address that the whole script refuses at once."""
-    return subprocess.run([sys.executable, "-I", "-", "apply", "ftp://x"], input=script, capture_output=True, check=False)
+    argv = [sys.executable, "-I", "-", "apply", "ftp://x"]
+    return subprocess.run(argv, input=script, capture_output=True, check=False)
 
 
 def test_a_script_cut_between_two_definitions_exits_70_and_says_why() -> None:
