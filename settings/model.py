@@ -71,6 +71,7 @@ class Settings(Model):
     docker_cache_ssh_sudo: Bool = False
     docker_cache_ssh_trust_any_host_key: Bool = False
     docker_cache_allow_pending_changes: Bool = False
+    docker_cache_proof_image: ImageReference = "hello-world:latest"
 
     @property
     def first_master(self) -> Node | None:

@@ -121,13 +121,11 @@ class CommandStandIn(StandIn):
             self._messages.submit(self.engine.log, target.urn, message, warning=warning)
 
         async with contextlib.AsyncExitStack() as stack:
-            connection = await self._dialled(endpoint, tell, stack)
+            connection = await self._dialled(endpoint, ssh.Dialler(self._boundary, tell, stack))
             return await ssh.run(connection, command, tell, functools.partial(tell, warning=True))
 
-    async def _dialled(
-        self, endpoint: ssh.Endpoint, report: ssh.Report, stack: contextlib.AsyncExitStack
-    ) -> asyncssh.SSHClientConnection:
-        dialling = asyncio.ensure_future(ssh.connect(endpoint, self._boundary, report, stack))
+    async def _dialled(self, endpoint: ssh.Endpoint, dialler: ssh.Dialler) -> asyncssh.SSHClientConnection:
+        dialling = asyncio.ensure_future(dialler.connect(endpoint))
         self._dialling.add(dialling)
         try:
             return await dialling

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import dataclass
 
 from sandbox.providers.boundary import Boundary
 from sandbox.providers.kubernetes_cluster import ApiError, Cluster, Kubeconfig, UnknownKindError
@@ -17,6 +18,7 @@ from sandbox.providers.kubernetes_rules import (
     PATCH_FORCE,
     PROPAGATION,
     SKIP_AWAIT,
+    Defaults,
     Mutability,
     ObjectType,
     annotation,
@@ -63,6 +65,19 @@ _PROPAGATIONS = {"background": "Background", "foreground": "Foreground", "orphan
 _ADOPTED_MANAGERS = frozenset({"kubectl", "before-first-apply", "pulumi-kubernetes", "pulumi-resource-kubernetes"})
 
 
+@dataclass(frozen=True)
+class _Wait:
+    """An object that was made or changed, how to wait for it, and what to say if it does not become ready."""
+
+    target: Target
+    kind: ObjectType
+    inputs: Properties
+    manager: str
+    timeout: float
+    failure: str
+    awaiter: Awaiter | None
+
+
 class KubernetesStandIn(StandIn):
     """Keeps one cluster's objects as the program says."""
 
@@ -104,8 +119,8 @@ class KubernetesStandIn(StandIn):
     def check(self, target: Target, olds: Properties, news: Properties, seed: bytes) -> Checked:
         """Complete the inputs."""
         kind = _served_kind(target)
-        namespace = self._cluster.kubeconfig.namespace
-        completed = complete(kind, target.name, revealed(news), revealed(olds), namespace, seed)
+        defaults = Defaults(target.name, self._cluster.kubeconfig.namespace, seed)
+        completed = complete(kind, revealed(olds), revealed(news), defaults)
         return Checked(_with_secrets(kind, completed, news))
 
     def diff(self, old: Existing, news: Properties) -> Difference:
@@ -129,9 +144,8 @@ class KubernetesStandIn(StandIn):
             f"resource {qualified_name(live)} was successfully created, but the Kubernetes API server reported that it "
             "failed to fully initialize or become live"
         )
-        ready = self._awaited(
-            creation.target, live, inputs, creation.timeout, failure, manager, AWAITERS.get(_key(kind))
-        )
+        wait = _Wait(creation.target, kind, inputs, manager, creation.timeout, failure, AWAITERS.get(_key(kind)))
+        ready = self._awaited(live, wait)
         return qualified_name(ready), _checkpoint(kind, ready, inputs, manager)
 
     def read(self, existing: Existing) -> Found | None:
@@ -170,7 +184,7 @@ class KubernetesStandIn(StandIn):
         failure = f'the Kubernetes API server reported that "{old.identity}" failed to fully initialize or become live'
         awaiter = AWAITERS.get(_key(kind))
         chosen = awaiter if awaiter and awaiter.on_update else None
-        ready = self._awaited(old.target, live, inputs, old.timeout, failure, manager, chosen)
+        ready = self._awaited(live, _Wait(old.target, kind, inputs, manager, old.timeout, failure, chosen))
         return _checkpoint(kind, ready, inputs, manager)
 
     def delete(self, existing: Existing) -> None:
@@ -245,33 +259,24 @@ class KubernetesStandIn(StandIn):
                 raise ProviderError(message) from error
             raise
 
-    def _awaited(
-        self,
-        target: Target,
-        live: Properties,
-        inputs: Properties,
-        timeout: float,
-        failure: str,
-        manager: str,
-        awaiter: Awaiter | None,
-    ) -> Properties:
-        if awaiter is None or annotation(revealed(inputs), SKIP_AWAIT) == "true":
+    def _awaited(self, live: Properties, wait: _Wait) -> Properties:
+        awaiter = wait.awaiter
+        if awaiter is None or annotation(revealed(wait.inputs), SKIP_AWAIT) == "true":
             return live
-        kind = _served_kind(target)
         namespace, name = text(at(live, "metadata", "namespace")), text(at(live, "metadata", "name"))
         latest = [live]
 
         def fetch() -> Properties:
-            latest[0] = self._cluster.get(kind, namespace, name)
+            latest[0] = self._cluster.get(wait.kind, namespace, name)
             return latest[0]
 
+        seconds = timeout_seconds(wait.timeout, revealed(wait.inputs), awaiter.seconds)
         try:
-            seconds = timeout_seconds(timeout, revealed(inputs), awaiter.seconds)
-            return await_ready(fetch, awaiter.judge, self._cluster, self._patience(target, seconds))
+            return await_ready(fetch, awaiter.judge, self._cluster, self._patience(wait.target, seconds))
         except (UnreadyError, ApiError) as error:
             reasons = error.reasons if isinstance(error, UnreadyError) else ()
-            outputs = _checkpoint(kind, latest[0], inputs, manager)
-            raise NotInitializedError(qualified_name(live), outputs, (f"{failure}: {error}", *reasons)) from error
+            outputs = _checkpoint(wait.kind, latest[0], wait.inputs, wait.manager)
+            raise NotInitializedError(qualified_name(live), outputs, (f"{wait.failure}: {error}", *reasons)) from error
 
     def _await_gone(self, kind: ObjectType, existing: Existing, uid: str, seconds: float) -> None:
         patience = self._patience(existing.target, seconds)

@@ -151,9 +151,16 @@ class Mutability:
     secrets: bool = False
 
 
-def complete(
-    kind: ObjectType, name: str, news: Properties, olds: Properties, default_namespace: str, seed: bytes
-) -> Properties:
+@dataclass(frozen=True)
+class Defaults:
+    """What stands in for a name and a namespace that the program did not give."""
+
+    name: str
+    namespace: str
+    seed: bytes
+
+
+def complete(kind: ObjectType, olds: Properties, news: Properties, defaults: Defaults) -> Properties:
     """Fill in what the program left out: API, kind, name, namespace. The arguments' secrets must be revealed."""
     completed: Properties = {"apiVersion": kind.api_version, "kind": kind.kind, **news}
     known = completed.get("metadata", {})
@@ -162,12 +169,12 @@ def complete(
     metadata = dict(mapping(known))
     completed["metadata"] = metadata
     if not metadata.get("name") and not metadata.get("generateName"):
-        metadata["name"] = _automatic_name(name, olds, seed)
+        metadata["name"] = _automatic_name(defaults, olds)
         _set(metadata, "annotations", AUTONAMED, "true")
     if text(at(olds, "metadata", "labels", MANAGED_BY[0])) == MANAGED_BY[1]:
         _set(metadata, "labels", *MANAGED_BY)
     if kind.namespaced and not metadata.get("namespace"):
-        metadata["namespace"] = default_namespace
+        metadata["namespace"] = defaults.namespace
     return completed
 
 
@@ -221,12 +228,12 @@ def qualified_name(obj: Mapping[str, Value]) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
-def _automatic_name(name: str, olds: Properties, seed: bytes) -> str:
+def _automatic_name(defaults: Defaults, olds: Properties) -> str:
     old_name = text(at(olds, "metadata", "name"))
     if old_name and annotation(olds, AUTONAMED) == "true":
         return old_name
-    suffix = hashlib.sha256(seed).hexdigest()[:8] if seed else secrets.token_hex(4)
-    return f"{name}-{suffix}"
+    suffix = hashlib.sha256(defaults.seed).hexdigest()[:8] if defaults.seed else secrets.token_hex(4)
+    return f"{defaults.name}-{suffix}"
 
 
 def _set(metadata: Properties, field: str, key: str, value: str) -> None:

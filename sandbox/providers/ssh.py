@@ -100,36 +100,36 @@ async def run(connection: asyncssh.SSHClientConnection, command: Command, report
     return await _execute(connection, command, environment, report)
 
 
-async def connect(
-    endpoint: Endpoint, boundary: Boundary, report: Report, stack: AsyncExitStack
-) -> asyncssh.SSHClientConnection:
-    """Dial the machine, through its proxy if it has one; the stack closes what was opened."""
-    tunnel = None
-    if endpoint.proxy is not None:
-        tunnel = await _dial(endpoint.proxy, boundary, report, stack, "Dial proxy", None)
-    return await _dial(endpoint, boundary, report, stack, "Dial", tunnel)
+@dataclass(frozen=True)
+class Dialler:
+    """Opens connections: to which networks, where failures are told, and what closes them again."""
 
+    boundary: Boundary
+    report: Report
+    stack: AsyncExitStack
 
-async def _dial(
-    endpoint: Endpoint,
-    boundary: Boundary,
-    report: Report,
-    stack: AsyncExitStack,
-    label: str,
-    tunnel: asyncssh.SSHClientConnection | None,
-) -> asyncssh.SSHClientConnection:
-    address = boundary.admit(endpoint.host)
-    options = await _options(endpoint, stack)
+    async def connect(self, endpoint: Endpoint) -> asyncssh.SSHClientConnection:
+        """Dial the machine, through its proxy if it has one."""
+        tunnel = None
+        if endpoint.proxy is not None:
+            tunnel = await self._dial(endpoint.proxy, "Dial proxy", None)
+        return await self._dial(endpoint, "Dial", tunnel)
 
-    async def attempt() -> asyncssh.SSHClientConnection:
-        # The address, not the name: what the boundary has admitted is what is dialled.
-        opening = asyncssh.connect(address, port=endpoint.port, tunnel=tunnel, **options)
-        return await asyncio.wait_for(opening, endpoint.dial_timeout or None)
+    async def _dial(
+        self, endpoint: Endpoint, label: str, tunnel: asyncssh.SSHClientConnection | None
+    ) -> asyncssh.SSHClientConnection:
+        address = self.boundary.admit(endpoint.host)
+        options = await _options(endpoint, self.stack)
 
-    connection = await _persistently(attempt, endpoint, label, report)
-    stack.push_async_callback(connection.wait_closed)
-    stack.callback(connection.close)
-    return connection
+        async def attempt() -> asyncssh.SSHClientConnection:
+            # The address, not the name: what the boundary has admitted is what is dialled.
+            opening = asyncssh.connect(address, port=endpoint.port, tunnel=tunnel, **options)
+            return await asyncio.wait_for(opening, endpoint.dial_timeout or None)
+
+        connection = await _persistently(attempt, endpoint, label, self.report)
+        self.stack.push_async_callback(connection.wait_closed)
+        self.stack.callback(connection.close)
+        return connection
 
 
 async def _options(endpoint: Endpoint, stack: AsyncExitStack) -> dict[str, Any]:

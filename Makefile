@@ -1,0 +1,56 @@
+# docker-cache: `make help` lists what there is.
+
+STACK ?= dev
+YES ?=
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+YES_FLAG := $(if $(filter-out 0 no false,$(YES)),--yes)
+
+.DEFAULT_GOAL := help
+.PHONY: help up preview proof down test test-unit test-end-to-end lint clean
+
+help: ## this list
+	@echo "usage: make TARGET [STACK=dev] [YES=1]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "STACK=dev is a sandbox on this machine. Any other is a cluster of yours, described in Pulumi.<stack>.yaml."
+	@echo "YES=1 answers pulumi's question before it changes a cluster of yours."
+
+up: $(VENV)/.ready ## bring the stack up and prove it on every node
+	@$(RUN) operations up --stack $(STACK) $(YES_FLAG)
+
+preview: $(VENV)/.ready ## show what `make up` would change
+	@$(RUN) operations preview --stack $(STACK)
+
+proof: $(VENV)/.ready ## pull an image on every node, counted at the cache
+	@$(RUN) operations proof --stack $(STACK)
+
+down: $(VENV)/.ready ## take the stack back from nodes and cluster (and end the sandbox)
+	@$(RUN) operations down --stack $(STACK) $(YES_FLAG)
+
+test: $(VENV)/.ready lint ## linters, types, unit tests, end-to-end tests in the sandbox
+	@$(RUN) pytest tests
+
+test-unit: $(VENV)/.ready ## the fast loop
+	@$(RUN) pytest tests/unit
+
+test-end-to-end: $(VENV)/.ready ## end-to-end tests in the sandbox
+	@$(RUN) pytest tests/end_to_end
+
+lint: $(VENV)/.ready ## ruff, mypy, shellcheck, the nodes' Python version
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(VENV)/bin/shellcheck in_pod/serve.sh sandbox/exec sandbox/kubectl sandbox/pulumi sandbox/upstream-stats .ci/run
+	@$(VENV)/bin/vermin --quiet --no-tips --no-parse-comments -t=3.5- on_node
+
+clean: down ## `make down`, and remove the virtual environment
+	@rm -rf $(VENV)
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt
+	@echo "Installing the virtual environment (half a minute) …" >&2
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "make: $(PYTHON) can't make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

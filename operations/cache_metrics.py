@@ -1,0 +1,72 @@
+"""What the registry has counted: read through the API server, so that nothing more has to be reachable."""
+
+from dataclasses import dataclass
+
+import kubernetes
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from components.registry_cache import LABELS, NAMESPACE
+from rendering.registry import PROXY_METRICS_PORT, STORED_METRICS_PORT
+from settings.cluster import Cluster
+
+
+class MetricsError(Exception):
+    """The registry can't be asked; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Totals since the registry's process started."""
+
+    manifest_requests: int = 0
+    misses: int = 0
+    bytes_served: int = 0
+
+    def since(self, earlier: "Counts") -> "Counts":
+        return Counts(
+            manifest_requests=self.manifest_requests - earlier.manifest_requests,
+            misses=self.misses - earlier.misses,
+            bytes_served=self.bytes_served - earlier.bytes_served,
+        )
+
+
+class CacheMetrics:
+    """The registry's counters, asked of its pod."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        client = kubernetes.config.new_client_from_config_dict(yaml.safe_load(cluster.kubeconfig), context=cluster.context)
+        self._api = kubernetes.client.CoreV1Api(client)
+
+    def read(self) -> Counts:
+        """Raises MetricsError where no pod answers."""
+        errors = []
+        for pod in self._ready_pods():
+            # The read-only process has another port than the one that pulls through.
+            for port in (PROXY_METRICS_PORT, STORED_METRICS_PORT):
+                try:
+                    text = self._api.connect_get_namespaced_pod_proxy_with_path(f"{pod}:{port}", NAMESPACE, "metrics")
+                except kubernetes.client.ApiException as error:
+                    errors.append(f"{pod}:{port}: {error.reason}")
+                else:
+                    return parse(str(text))
+        raise MetricsError("no registry pod answers for its counters" + "".join(f"; {error}" for error in errors))
+
+    def _ready_pods(self) -> list[str]:
+        selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
+        pods = self._api.list_namespaced_pod(NAMESPACE, label_selector=selector).items
+        return [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase == "Running"]
+
+
+def parse(text: str) -> Counts:
+    """Distribution's metrics, as Prometheus text."""
+    manifests = misses = served = 0.0
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "registry_http_requests_total" and sample.labels.get("handler") == "manifest":
+                manifests += sample.value
+            if sample.name == "registry_proxy_misses_total":
+                misses += sample.value
+            if sample.name == "registry_proxy_pushed_bytes_total":
+                served += sample.value
+    return Counts(manifest_requests=int(manifests), misses=int(misses), bytes_served=int(served))

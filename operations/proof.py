@@ -1,0 +1,125 @@
+"""The proof after an update: each node pulls a small image, counted at the cache.
+
+docker goes to Docker Hub by itself where a mirror fails, so a pull that works proves nothing; what counts is that the cache saw
+it. The nodes take turns, since the counters are the registry's and not a node's.
+"""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from operations.cache_metrics import CacheMetrics, Counts, MetricsError
+from operations.ssh import NodeError, Shell, connect
+from settings.access import Access
+from settings.stack import Stack
+
+PULL_SECONDS = 300
+ASK_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a node's docker says of itself."""
+
+    version: str
+    mirrors: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One node's line in the table."""
+
+    node: str
+    engine: str = "–"
+    mirror: str = "–"
+    seconds: float | None = None
+    bytes_served: int | None = None
+    verdict: str
+    is_good: bool
+
+
+def prove(stack: Stack, console: Console) -> bool:
+    """Pull on every node, print the table; whether every node with docker used the cache."""
+    metrics = CacheMetrics(stack.cluster)
+    results = []
+    for number, access in enumerate(stack.nodes, 1):
+        console.print(f"proof: pulling {stack.settings.docker_cache_proof_image} on {access.name} ({number} of {len(stack.nodes)})")
+        results.append(asyncio.run(prove_node(stack, access, metrics)))
+    console.print(as_table(results))
+    return all(result.is_good for result in results)
+
+
+async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics) -> Result:
+    try:
+        async with connect(access) as shell:
+            engine = await ask_engine(shell)
+            if engine is None:
+                return Result(node=access.name, verdict="no docker here", is_good=True)
+            return await pull(shell, engine, stack, metrics)
+    except (NodeError, MetricsError) as error:
+        return Result(node=access.name, verdict=f"failed: {error}", is_good=False)
+
+
+async def ask_engine(shell: Shell) -> Engine | None:
+    """None where the node has no docker."""
+    if not await shell.run("sh", "-c", "command -v docker || true", seconds=ASK_SECONDS):
+        return None
+    info = json.loads(await shell.run("docker", "info", "--format", "{{json .}}", seconds=ASK_SECONDS))
+    mirrors = (info.get("RegistryConfig") or {}).get("Mirrors") or []
+    return Engine(version=f"docker {info.get('ServerVersion')}", mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors))
+
+
+async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics) -> Result:
+    """Pull once; the image goes again if the node did not have it before."""
+    image = stack.settings.docker_cache_proof_image
+    had_it = bool(await shell.run("docker", "images", "--quiet", image, seconds=ASK_SECONDS))
+    before = metrics.read()
+    begun = time.monotonic()
+    await shell.run("docker", "pull", "--quiet", image, seconds=PULL_SECONDS)
+    seconds = time.monotonic() - begun
+    counted = metrics.read().since(before)
+    if not had_it:
+        await shell.run("docker", "image", "rm", image, seconds=ASK_SECONDS)
+    verdict, is_good = judge(counted, is_mirror_live=stack.settings.entry in engine.mirrors)
+    return Result(
+        node=shell.access.name,
+        engine=engine.version,
+        mirror=", ".join(engine.mirrors) or "none",
+        seconds=seconds,
+        bytes_served=counted.bytes_served,
+        verdict=verdict,
+        is_good=is_good,
+    )
+
+
+def judge(counted: Counts, *, is_mirror_live: bool) -> tuple[str, bool]:
+    """The verdict and whether it is good."""
+    if not is_mirror_live:
+        return "failed: docker does not have the mirror", False
+    if counted.manifest_requests <= 0:
+        return "failed: the cache saw nothing, docker went elsewhere", False
+    return ("miss" if counted.misses else "hit"), True
+
+
+def as_table(results: list[Result]) -> Table:
+    table = Table(title="Each node's pull, as counted at the cache")
+    for column in ("node", "engine", "mirror"):
+        table.add_column(column, overflow="fold")
+    for column in ("seconds", "bytes"):
+        table.add_column(column, justify="right")
+    table.add_column("hit or miss", overflow="fold")
+    for result in results:
+        table.add_row(
+            result.node,
+            result.engine,
+            result.mirror,
+            "–" if result.seconds is None else f"{result.seconds:.2f}",
+            "–" if result.bytes_served is None else f"{result.bytes_served:,}",
+            result.verdict,
+            style=None if result.is_good else "red",
+        )
+    return table

@@ -1,0 +1,83 @@
+"""Which pulumi a stack is run with, and what a stack's configuration says."""
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.enter import in_network
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "docker-cache"
+
+
+class OperationError(Exception):
+    """Something that the user can mend; the text says what and how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackName:
+    """`dev` and `dev-…` are the sandbox's stacks; every other is a cluster of the user's."""
+
+    name: str
+
+    @property
+    def in_sandbox(self) -> bool:
+        return self.name == "dev" or self.name.startswith("dev-")
+
+    @property
+    def file(self) -> Path:
+        return ROOT / f"Pulumi.{self.name}.yaml"
+
+    def pulumi(self, *arguments: str) -> list[str]:
+        """The command line for this stack: the sandbox's pulumi, or the user's own."""
+        command = str(ROOT / "sandbox" / "pulumi") if self.in_sandbox else "pulumi"
+        return [command, *arguments, "--stack", self.name]
+
+    def network(self, command: Sequence[str]) -> list[str]:
+        """`command` where the cluster can be reached from."""
+        return in_network(command) if self.in_sandbox else list(command)
+
+
+def prepare(stack: StackName) -> None:
+    """See to it that pulumi, the configuration and the stack are there. Raises OperationError."""
+    if not stack.file.is_file():
+        raise OperationError(f"there is no {stack.file.name}: copy Pulumi.dev.yaml to it and describe your cluster there")
+    if not stack.in_sandbox and not shutil.which("pulumi"):
+        raise OperationError("pulumi is not on PATH: install its CLI (https://www.pulumi.com/docs/install/)")
+    if run_quietly(stack.pulumi("stack", "select")).returncode:
+        created = run_quietly(stack.pulumi("stack", "init"))
+        if created.returncode:
+            raise OperationError(f"pulumi can't make the stack {stack.name}: {created.stderr.strip()}")
+
+
+def exists(stack: StackName) -> bool:
+    return run_quietly(stack.pulumi("stack", "select")).returncode == 0
+
+
+def configuration(stack: StackName) -> Mapping[str, str]:
+    """The stack's values by key, secrets in plain text: for memory and pipes only."""
+    result = run_quietly(stack.pulumi("config", "--json", "--show-secrets"))
+    if result.returncode:
+        raise OperationError(f"pulumi can't read the configuration of {stack.name}: {result.stderr.strip()}")
+    prefix = f"{PROJECT}:"
+    values: dict[str, dict[str, str]] = json.loads(result.stdout)
+    return {key.removeprefix(prefix): item["value"] for key, item in values.items() if key.startswith(prefix) and "value" in item}
+
+
+def run_quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def run_in_foreground(command: Sequence[str], *, text: str | None = None) -> int:
+    """Run it with the terminal; its exit status. Ctrl-C is the command's: pulumi ends its running steps, so wait for it."""
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE if text is not None else None, text=True) as process:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.communicate(text)
+            return process.returncode
+        finally:
+            signal.signal(signal.SIGINT, previous)

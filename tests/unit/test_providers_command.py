@@ -1,0 +1,146 @@
+"""The command stand-in decides as the plugin does what runs, and with what."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.providers.command import CommandStandIn, checked_inputs, command_to_run, input_difference
+from sandbox.providers.differences import Kind, changes, property_path
+from sandbox.providers.protocol import Creation, Existing, Modification, ProviderError, Target
+from sandbox.providers.ssh import Endpoint
+from sandbox.providers.values import UNKNOWN, Properties, Secret, Value
+
+TARGET = Target("urn:pulumi:dev::project::my:component:Node$command:remote:Command::node::odd")
+CONNECTION: Value = Secret({"host": "10.30.0.11"})
+
+
+def existing(outputs: Properties) -> Existing:
+    return Existing(TARGET, "id", outputs, outputs)
+
+
+class Recording(CommandStandIn):
+    """Keeps what would be run instead of running it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[Value] = []
+
+    def _run(self, target: Target, line: Value, inputs: Properties, previous: Properties) -> Properties | None:
+        del target, inputs, previous
+        if line is None:
+            return None
+        self.ran.append(line)
+        return {"stdout": "new", "stderr": ""}
+
+
+def test_a_urn_tells_type_and_name() -> None:
+    assert (TARGET.type, TARGET.name) == ("command:remote:Command", "node::odd")
+
+
+def test_changed_triggers_replace_even_beside_an_update() -> None:
+    olds: Properties = {"triggers": ["1"], "create": "a", "update": "u"}
+    result = input_difference(olds, {**olds, "triggers": ["2"], "create": "b"})
+    assert result.replacing == {"triggers[0]"}
+    assert {change.name for change in result.changes} == {"triggers[0]", "create"}
+    assert not result.delete_first
+
+
+@pytest.mark.parametrize("field", ["create", "update", "delete", "stdin", "connection", "environment", "logging"])
+def test_every_other_changed_input_is_an_update(field: str) -> None:
+    result = input_difference({field: "a"}, {field: "b"})
+    assert [change.kind for change in result.changes] == [Kind.UPDATE]
+    assert not result.replacing
+
+
+def test_making_an_input_secret_is_no_change() -> None:
+    assert not input_difference({"stdin": "a"}, {"stdin": Secret("a")}).changes
+
+
+def test_unknowns_always_count_as_changed_and_true_is_not_one() -> None:
+    assert [change.name for change in changes({"a": UNKNOWN, "b": 1}, {"a": UNKNOWN, "b": True})] == ["a", "b"]
+
+
+def test_paths_are_written_in_the_engines_notation() -> None:
+    assert (
+        property_path(("metadata", "annotations", "pulumi.com/x", "y", 0))
+        == 'metadata.annotations["pulumi.com/x"].y[0]'
+    )
+
+
+def test_create_without_a_command_runs_nothing() -> None:
+    stand_in = Recording()
+    _, outputs = stand_in.create(Creation(TARGET, {"connection": CONNECTION}, preview=False, timeout=0))
+    assert (stand_in.ran, outputs["stdout"]) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "ran"), [({"create": "c", "update": "u"}, ["u"]), ({"create": "c"}, ["c"]), ({}, [])]
+)
+def test_an_update_runs_update_else_create_else_nothing(inputs: Properties, ran: list[str]) -> None:
+    stand_in = Recording()
+    outputs = stand_in.update(Modification(existing({"stdout": "old", "stderr": ""}), inputs, preview=False))
+    assert stand_in.ran == ran
+    assert outputs["stdout"] == ("new" if ran else "old")
+
+
+def test_a_preview_runs_nothing_and_knows_no_output() -> None:
+    stand_in = Recording()
+    _, created = stand_in.create(Creation(TARGET, {"create": "c"}, preview=True, timeout=0))
+    updated = stand_in.update(Modification(existing({"stdout": "old"}), {"create": "c"}, preview=True))
+    assert stand_in.ran == []
+    assert [outputs["stdout"] for outputs in (created, updated)] == [UNKNOWN, UNKNOWN]
+
+
+@pytest.mark.parametrize(("outputs", "ran"), [({"create": "c", "delete": "d"}, ["d"]), ({"create": "c"}, [])])
+def test_a_delete_runs_what_was_stored_or_nothing(outputs: Properties, ran: list[str]) -> None:
+    stand_in = Recording()
+    stand_in.delete(existing(outputs))
+    assert stand_in.ran == ran
+
+
+def test_the_connection_is_always_secret_and_has_its_defaults() -> None:
+    checked = checked_inputs({"connection": {"host": "h", "port": 2222}})
+    expected: Value = {"host": "h", "port": 2222, "user": "root", "dialErrorLimit": 10, "perDialTimeout": 15}
+    assert checked.inputs["connection"] == Secret(expected)
+    assert checked.failures == ()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "failing"),
+    [
+        ({}, "connection"),
+        ({"connection": {}}, "connection.host"),
+        ({"connection": CONNECTION, "logging": "all"}, "logging"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(inputs: Properties, failing: str) -> None:
+    assert [name for name, _ in checked_inputs(inputs).failures] == [failing]
+
+
+def test_the_previous_output_goes_into_the_environment_unless_refused_or_empty() -> None:
+    previous: Properties = {"stdout": "before", "stderr": ""}
+    assert command_to_run("x", {}, previous).optional_environment == {"PULUMI_COMMAND_STDOUT": "before"}
+    assert command_to_run("x", {"addPreviousOutputInEnv": False}, previous).optional_environment == {}
+
+
+@pytest.mark.parametrize(
+    ("logging", "reported"),
+    [(None, (True, True)), ("none", (False, False)), ("stdout", (True, False)), ("stderr", (False, True))],
+)
+def test_logging_chooses_the_streams_that_are_shown(logging: str | None, reported: tuple[bool, bool]) -> None:
+    command = command_to_run("x", {"logging": logging}, {})
+    assert (command.report_stdout, command.report_stderr) == reported
+
+
+def test_an_endpoint_keeps_its_secrets_out_of_its_representation() -> None:
+    given: Value = {"host": "h", "password": "hunter2", "privateKey": "hunter2", "proxy": {"host": "bastion"}}
+    endpoint = Endpoint.from_connection(Secret(given))
+    assert "hunter2" not in repr(endpoint)
+    assert (endpoint.password, endpoint.port, endpoint.user) == ("hunter2", 22, "root")
+    assert endpoint.proxy is not None
+    assert endpoint.proxy.host == "bastion"
+
+
+def test_other_types_are_refused_by_name() -> None:
+    with pytest.raises(ProviderError, match="does not serve command:local:Command"):
+        CommandStandIn().check(Target("urn:pulumi:dev::p::command:local:Command::x"), {}, {}, b"")
