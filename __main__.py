@@ -14,7 +14,9 @@ from settings.stack import Stack, read_stack
 
 
 def deploy(stack: Stack) -> None:
-    provider = k8s.Provider("cluster", kubeconfig=pulumi.Output.secret(stack.cluster.kubeconfig), context=stack.cluster.context)
+    provider = k8s.Provider(
+        "cluster", kubeconfig=pulumi.Output.secret(stack.cluster.kubeconfig), context=stack.cluster.context
+    )
     cache = RegistryCache("docker-cache", registry_cache_args(stack), provider=provider)
     mirrors = NodeMirrors("nodes", node_mirrors_args(stack), pulumi.ResourceOptions(depends_on=[cache]))
     pulumi.export("entry", stack.settings.entry)

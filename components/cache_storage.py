@@ -59,7 +59,9 @@ class CacheStorage(pulumi.ComponentResource):
     def _create_folder(self, args: FolderArgs, opts: pulumi.ResourceOptions) -> None:
         # Made over ssh, not by the kubelet: a hostPath that the kubelet makes is root's, and the registry is not root.
         owner = (str(USER_ID), str(USER_ID))
-        script = NodeScript(script="cache_folder.py", create=("prepare", args.path, *owner), delete=("release", args.path))
+        script = NodeScript(
+            script="cache_folder.py", create=("prepare", args.path, *owner), delete=("release", args.path)
+        )
         run_on_node(f"cache-folder-{args.access.identity}", args.access, script, opts)
         self.volume = {"name": "store", "host_path": {"path": args.path, "type": "Directory"}}
         self.location = f"{args.node_name}:{args.path}"

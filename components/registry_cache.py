@@ -38,7 +38,9 @@ class RegistryCache(pulumi.ComponentResource):
         super().__init__("docker-cache:registry:RegistryCache", name)
         kubernetes = pulumi.ResourceOptions(provider=provider)
         child = pulumi.ResourceOptions(parent=self, provider=provider)
-        storage = CacheStorage(f"{name}-store", args.storage, pulumi.ResourceOptions(parent=self), kubernetes=kubernetes)
+        storage = CacheStorage(
+            f"{name}-store", args.storage, pulumi.ResourceOptions(parent=self), kubernetes=kubernetes
+        )
         self.storage_location = storage.location
         configuration = create_configuration(name, args.upstream, child)
         proxies = create_proxy_secret(name, args.proxy_environment, child) if args.proxy_environment else None
@@ -69,7 +71,10 @@ def create_deployment(
     name: str, pod: k8s.core.v1.PodSpecArgsDict, *, rolling: bool, opts: pulumi.ResourceOptions
 ) -> k8s.apps.v1.Deployment:
     """`rolling` where old and new pod may have the store at once; a claim is mounted by one pod at a time."""
-    roll: k8s.apps.v1.DeploymentStrategyArgsDict = {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}}
+    roll: k8s.apps.v1.DeploymentStrategyArgsDict = {
+        "type": "RollingUpdate",
+        "rolling_update": {"max_surge": 1, "max_unavailable": 0},
+    }
     return k8s.apps.v1.Deployment(
         name,
         metadata=metadata("docker-cache-registry"),
@@ -102,9 +107,7 @@ def pod_spec(
     configuration: pulumi.Input[str],
     proxies: pulumi.Input[str] | None,
 ) -> k8s.core.v1.PodSpecArgsDict:
-    pinned: k8s.core.v1.PodSpecArgsDict = {"node_selector": {"kubernetes.io/hostname": storage.node_name}} if storage.node_name else {}
-    return {
-        **pinned,
+    pod: k8s.core.v1.PodSpecArgsDict = {
         "containers": [container(args, proxies)],
         "volumes": [storage.volume, {"name": "configuration", "config_map": {"name": configuration}}],
         "tolerations": [{"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in MASTER_TAINTS],
@@ -119,6 +122,7 @@ def pod_spec(
         },
         "termination_grace_period_seconds": registry.DRAIN_SECONDS + 15,
     }
+    return pod | {"node_selector": {"kubernetes.io/hostname": storage.node_name}} if storage.node_name else pod
 
 
 def container(args: RegistryCacheArgs, proxies: pulumi.Input[str] | None) -> k8s.core.v1.ContainerArgsDict:

@@ -34,7 +34,8 @@ def connection(access: Access) -> remote.ConnectionArgs:
 
 def run_on_node(name: str, access: Access, script: NodeScript, opts: pulumi.ResourceOptions) -> remote.Command:
     """Run it as root on the node. The name must carry the node's identity: a changed host would be an update in place and
-    leave the old host as it is."""
+    leave the old host as it is.
+    """
     return remote.Command(
         name,
         connection=connection(access),

@@ -3,6 +3,7 @@
 
 Runs as root from ``python3 -`` (script on stdin), on Python 3.5 or later, with nothing but the standard library.
 """
+
 import atexit
 import os
 import sys
@@ -32,8 +33,10 @@ MODE = 0o750
 EMPTY_ALL_THE_SAME = {"lost+found"}
 # The registry's own top level: everything that Distribution's file-system driver keeps, and its scheduler's state.
 OF_THE_CACHE = {"docker", "scheduler-state.json"}
-SQUASHED = ("root may not do that here: on NFS this is root_squash; export the folder with no_root_squash, or create "
-            "it on the server with owner {}:{}")
+SQUASHED = (
+    "root may not do that here: on NFS this is root_squash; export the folder with no_root_squash, or create "
+    "it on the server with owner {}:{}"
+)
 
 
 class Trouble(Exception):
@@ -57,7 +60,7 @@ def checked_id(text: str) -> int:
     """A user's or group's number."""
     number = int(text) if re.match(r"[0-9]{1,10}$", text) else -1
     # The highest one means "leave it as it is" to chown.
-    if not 0 <= number < 2 ** 32 - 1:
+    if not 0 <= number < 2**32 - 1:
         raise argparse.ArgumentTypeError("{!r} is no number of a user or group".format(text))
     return number
 
@@ -74,8 +77,11 @@ def reason_of(error: OSError, uid: int, gid: int) -> str:
         errno.ENOTDIR: "a file is in the way; move it, or choose another folder",
         errno.EEXIST: "a file is in the way; move it, or choose another folder",
     }
-    return "{}: {}; {}".format(error.filename or "the folder", error.strerror or type(error).__name__,
-                               remedies.get(error.errno or 0, "mend that, then run again"))
+    return "{}: {}; {}".format(
+        error.filename or "the folder",
+        error.strerror or type(error).__name__,
+        remedies.get(error.errno or 0, "mend that, then run again"),
+    )
 
 
 # --- The node --------------------------------------------------------------------------------------------------------
@@ -135,9 +141,10 @@ def give(path: str, uid: int, gid: int) -> None:
         return
     strange = sorted(set(names) - EMPTY_ALL_THE_SAME - OF_THE_CACHE)
     if strange:
-        raise Trouble("{} (owner {}:{}) holds what is not the cache's: {!r} and {} more; choose an empty folder, or "
-                      "give it to {}:{} yourself"
-                      .format(path, facts.st_uid, facts.st_gid, strange[0], len(strange) - 1, uid, gid))
+        raise Trouble(
+            "{} (owner {}:{}) holds what is not the cache's: {!r} and {} more; choose an empty folder, or "
+            "give it to {}:{} yourself".format(path, facts.st_uid, facts.st_gid, strange[0], len(strange) - 1, uid, gid)
+        )
     # The uppermost ones last: a run that is killed here leaves them for the next one to notice.
     for each in [*sorted(all_below(path), key=lambda name: -name.count("/")), path]:
         if not owned_by(each, uid, gid):
@@ -176,8 +183,9 @@ def attempt_as(path: str, uid: int, gid: int) -> str:
             os.unlink(trial)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            return ("{}; that user needs the right to enter every folder above (`chmod o+x`) and to write in this one"
-                    .format(error.strerror))
+            return "{}; that user needs the right to enter every folder above (`chmod o+x`) and to write in this one".format(
+                error.strerror
+            )
         return reason_of(error, uid, gid)
     except BaseException as error:  # noqa: BLE001  # the child must end here, whatever happens
         return type(error).__name__
@@ -187,8 +195,11 @@ def attempt_as(path: str, uid: int, gid: int) -> str:
 def prepare(path: str, uid: int, gid: int) -> str:
     """Make the folder ready for the cache; the line that says so."""
     if os.geteuid() != 0:
-        raise Trouble("only root can give {} to {}:{}; log in as root, or give the user sudo without a password"
-                      .format(path, uid, gid))
+        raise Trouble(
+            "only root can give {} to {}:{}; log in as root, or give the user sudo without a password".format(
+                path, uid, gid
+            )
+        )
     refuse_surprises(path)
     new = make_folder(path)
     try:

@@ -4,6 +4,7 @@
 Runs as root from ``python3 -`` (script on stdin), on Python 3.5 or later, with nothing but the standard library.
 docker is reloaded, never restarted, and ``docker info`` has the last word on what is live.
 """
+
 import atexit
 import os
 import sys
@@ -52,15 +53,35 @@ MIRRORS, INSECURE = "registry-mirrors", "insecure-registries"
 ALWAYS_INSECURE = {"127.0.0.0/8", "::1/128"}
 # What docker reloads and `docker info` does not show: moby daemon/reload.go, reload_unix.go, of 20.10 to 29.
 UNSEEN = (
-    "allow-nondistributable-artifacts", "cluster-advertise", "cluster-store", "cluster-store-opts",
-    "default-cgroupns-mode", "default-ipc-mode", "default-shm-size", "default-stop-timeout", "features",
-    "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "network-diagnostic-port",
-    "nri-opts", "runtimes", "shutdown-timeout",
+    "allow-nondistributable-artifacts",
+    "cluster-advertise",
+    "cluster-store",
+    "cluster-store-opts",
+    "default-cgroupns-mode",
+    "default-ipc-mode",
+    "default-shm-size",
+    "default-stop-timeout",
+    "features",
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "network-diagnostic-port",
+    "nri-opts",
+    "runtimes",
+    "shutdown-timeout",
 )
 # A reload puts these to docker's defaults where they came as flags and are not in the file.
 RESET_FLAGS = ("feature", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts")
-SHORT_FLAGS = {"-D": "debug", "-G": "group", "-H": "host", "-b": "bridge", "-g": "graph", "-l": "log-level",
-               "-p": "pidfile", "-s": "storage-driver"}
+SHORT_FLAGS = {
+    "-D": "debug",
+    "-G": "group",
+    "-H": "host",
+    "-b": "bridge",
+    "-g": "graph",
+    "-l": "log-level",
+    "-p": "pidfile",
+    "-s": "storage-driver",
+}
 ALLOW = "set docker_cache_allow_pending_changes (--allow-pending-changes)"
 REMEDIES = {
     errno.EACCES: "run as root (log in as root, or give the user sudo without a password)",
@@ -75,10 +96,30 @@ Entries = Dict[str, List[str]]
 Record = Dict[str, Any]
 Entry = NamedTuple("Entry", [("url", str), ("hostport", str), ("plain", bool)])
 Docker = NamedTuple("Docker", [("pid", Optional[int]), ("started", float), ("flags", Entries), ("config", str)])
-Node = NamedTuple("Node", [("docker", Optional[Docker]), ("path", str), ("raw", Optional[bytes]), ("mtime", int),
-                           ("doc", Document), ("info", Document), ("record", Optional[Record])])
-Plan = NamedTuple("Plan", [("raw", Optional[bytes]), ("doc", Document), ("before", Optional[bytes]),
-                           ("owned", Entries), ("brought", List[str]), ("need", Entries), ("gone", Entries)])
+Node = NamedTuple(
+    "Node",
+    [
+        ("docker", Optional[Docker]),
+        ("path", str),
+        ("raw", Optional[bytes]),
+        ("mtime", int),
+        ("doc", Document),
+        ("info", Document),
+        ("record", Optional[Record]),
+    ],
+)
+Plan = NamedTuple(
+    "Plan",
+    [
+        ("raw", Optional[bytes]),
+        ("doc", Document),
+        ("before", Optional[bytes]),
+        ("owned", Entries),
+        ("brought", List[str]),
+        ("need", Entries),
+        ("gone", Entries),
+    ],
+)
 
 
 class Trouble(Exception):
@@ -172,11 +213,17 @@ def parse_document(raw: Optional[bytes], path: str) -> Document:
 
     try:
         text = (raw or b"").decode("utf-8-sig")
-        doc = json.loads(text, object_pairs_hook=one_object, parse_constant=finite, parse_float=finite) \
-            if text.strip(" \t\r\n") else OrderedDict()
+        doc = (
+            json.loads(text, object_pairs_hook=one_object, parse_constant=finite, parse_float=finite)
+            if text.strip(" \t\r\n")
+            else OrderedDict()
+        )
     except json.JSONDecodeError as error:
-        raise Trouble("{} is not valid JSON: line {} column {}: {}; mend it, docker would not start with it"
-                      .format(path, error.lineno, error.colno, error.msg)) from None
+        raise Trouble(
+            "{} is not valid JSON: line {} column {}: {}; mend it, docker would not start with it".format(
+                path, error.lineno, error.colno, error.msg
+            )
+        ) from None
     except (ValueError, RecursionError) as error:
         kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "nested too deep or with a number out of range"
         raise Trouble("{} is {}; mend it".format(path, kind)) from None
@@ -190,8 +237,11 @@ def checked(doc: Any, doubles: List[str], text: str, path: str) -> Document:
     problems = []
     for key in doubles:
         spot = [m.start() for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:", text)][-1:]
-        where = "line {} column {}: ".format(text.count("\n", 0, spot[0]) + 1, spot[0] - text.rfind("\n", 0, spot[0])) \
-            if spot else ""
+        where = (
+            "line {} column {}: ".format(text.count("\n", 0, spot[0]) + 1, spot[0] - text.rfind("\n", 0, spot[0]))
+            if spot
+            else ""
+        )
         problems.append("{}: {}the key {!r} stands twice; keep one".format(path, where, key))
     for key in (MIRRORS, INSECURE):
         value = doc.get(key, [])
@@ -212,7 +262,7 @@ def render(doc: Document, model: Optional[bytes]) -> bytes:
         body = json.dumps(doc, ensure_ascii=False, **layout).encode("utf-8").decode("utf-8")
     except UnicodeEncodeError:
         body = json.dumps(doc, **layout)
-    body += text[len(text.rstrip()):]
+    body += text[len(text.rstrip()) :]
     body = body.replace("\r\n", "\n").replace("\n", "\r\n") if "\r\n" in text else body
     return (b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b"") + body.encode("utf-8")
 
@@ -229,8 +279,9 @@ def withdraw(doc: Document, record: Record) -> Document:
     return left
 
 
-def without_ours(raw: Optional[bytes], doc: Document, record: Optional[Record], path: str) \
-        -> Tuple[Optional[bytes], Document]:
+def without_ours(
+    raw: Optional[bytes], doc: Document, record: Optional[Record], path: str
+) -> Tuple[Optional[bytes], Document]:
     """What the file would be had we never come: to the byte, unless someone edited it since."""
     if record is None:
         return raw, doc
@@ -279,8 +330,9 @@ def not_wanted(record: Optional[Record], doc: Document) -> Entries:
 
 def same(one: Document, other: Document) -> bool:
     """Whether two documents say the same to docker; the order of insecure registries says nothing."""
-    left, right = ({key: sorted(value) if key == INSECURE else value for key, value in doc.items()}
-                   for doc in (one, other))
+    left, right = (
+        {key: sorted(value) if key == INSECURE else value for key, value in doc.items()} for doc in (one, other)
+    )
     return left == right
 
 
@@ -328,17 +380,24 @@ def deadly(doc: Document, info: Document, path: str) -> List[str]:
     live = live_settings(info)["authorization-plugins"]
     if not info or not isinstance(listed, list) or set(map(str, listed)) <= set(live):
         return []
-    return ["'authorization-plugins' in {} names a plugin that docker does not run: a reload that fails to find it "
-            "ends dockerd; restart docker yourself when it suits, then run again".format(path)]
+    return [
+        "'authorization-plugins' in {} names a plugin that docker does not run: a reload that fails to find it "
+        "ends dockerd; restart docker yourself when it suits, then run again".format(path)
+    ]
 
 
 def off_target(info: Document, need: Entries, gone: Entries) -> List[str]:
     """What docker still has to do: entries that are not live, and entries that should not be."""
     live = live_settings(info)
-    late = [item for key, items in need.items() for item in items
-            if forms(key, [item])[0] not in live[key] and not (key == INSECURE and in_network(item, live[key]))]
+    late = [
+        item
+        for key, items in need.items()
+        for item in items
+        if forms(key, [item])[0] not in live[key] and not (key == INSECURE and in_network(item, live[key]))
+    ]
     return ["{} is not live".format(item) for item in late] + [
-        "{} is still live".format(item) for key, items in gone.items() for item in items if item in live[key]]
+        "{} is still live".format(item) for key, items in gone.items() for item in items if item in live[key]
+    ]
 
 
 def in_network(hostport: str, networks: Sequence[str]) -> bool:
@@ -381,11 +440,15 @@ def conflicts(doc: Document, flags: Entries, path: str) -> List[str]:
         single = "insecure-registry" if key == INSECURE else key[:-1] if key.endswith("s") else key
         flag = next((name for name in (key, single) if name in flags), None)
         if flag and key != "runtimes":
-            found.append("dockerd runs with the flag --{} and {} has (or would get) {!r}: docker refuses both at once; "
-                         "move the flag into the file and restart docker when it suits".format(flag, path, key))
+            found.append(
+                "dockerd runs with the flag --{} and {} has (or would get) {!r}: docker refuses both at once; "
+                "move the flag into the file and restart docker when it suits".format(flag, path, key)
+            )
     if "authorization-plugin" in flags:
-        found.append("dockerd runs with the flag --authorization-plugin: a reload would drop the plugin; move the flag "
-                     "into {} as 'authorization-plugins' and restart docker when it suits".format(path))
+        found.append(
+            "dockerd runs with the flag --authorization-plugin: a reload would drop the plugin; move the flag "
+            "into {} as 'authorization-plugins' and restart docker when it suits".format(path)
+        )
     return found
 
 
@@ -501,8 +564,9 @@ def take_lock(folder: str, path: str, deadline: float) -> int:
                 return lock
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise Trouble("another run has held {} for two minutes; wait for its end, then run again"
-                              .format(path)) from None
+                raise Trouble(
+                    "another run has held {} for two minutes; wait for its end, then run again".format(path)
+                ) from None
         os.close(lock)
         time.sleep(0.5)
 
@@ -536,11 +600,21 @@ def run_tool(argv: Sequence[str], seconds: float) -> Tuple[int, str, str]:
     if tool is None:
         return 127, "", ""
     try:
-        done = subprocess.run([tool] + list(argv[1:]), env=dict(env, PATH=path, LC_ALL="C"), timeout=seconds,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            [tool] + list(argv[1:]),
+            env=dict(env, PATH=path, LC_ALL="C"),
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise Trouble("`{}` gave no answer in {:.0f} s; look at `journalctl -u docker`, mend docker, run again"
-                      .format(argv[0], seconds)) from None
+        raise Trouble(
+            "`{}` gave no answer in {:.0f} s; look at `journalctl -u docker`, mend docker, run again".format(
+                argv[0], seconds
+            )
+        ) from None
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
@@ -554,7 +628,8 @@ def start_of(places: Places, pid: int) -> float:
         # A docker inside a container is a dockerd too, in namespaces of its own.
         for kind in ("pid", "mnt"):
             if os.readlink(os.path.join(process, "ns", kind)) != os.readlink(
-                    os.path.join(places.proc, "self/ns", kind)):
+                os.path.join(places.proc, "self/ns", kind)
+            ):
                 return 0.0
         with open(os.path.join(process, "stat")) as stats:
             ticks = int(stats.read().rpartition(")")[2].split()[19])
@@ -615,8 +690,9 @@ def ask_docker(docker: Docker, doc: Document, words: Sequence[str], seconds: flo
     if status == 127:
         raise Trouble("dockerd runs, but there is no `docker` command to ask it with; install docker's CLI")
     if status:
-        raise Trouble("`docker {}` failed with status {} at {}; look at `journalctl -u docker`"
-                      .format(words[0], status, host))
+        raise Trouble(
+            "`docker {}` failed with status {} at {}; look at `journalctl -u docker`".format(words[0], status, host)
+        )
     return output
 
 
@@ -628,8 +704,9 @@ def docker_info(docker: Docker, doc: Document, seconds: float = 30) -> Document:
         info = {}
     # The client prints an object, and ends well, where no dockerd answers.
     if not isinstance(info, dict) or not info.get("RegistryConfig") or info.get("ServerErrors"):
-        raise Trouble("dockerd (process {}) does not answer `docker info`; look at `journalctl -u docker`"
-                      .format(docker.pid))
+        raise Trouble(
+            "dockerd (process {}) does not answer `docker info`; look at `journalctl -u docker`".format(docker.pid)
+        )
     return info
 
 
@@ -637,8 +714,19 @@ def reloaded_since(docker: Docker, doc: Document, mtime: int) -> bool:
     """Whether docker has read its file since then, going by its start and by its own memory of reloads."""
     if mtime < docker.started * 1e9:
         return True
-    words = ["events", "--since", str(int(docker.started)), "--until", "{:.9f}".format(time.time()),
-             "--filter", "type=daemon", "--filter", "event=reload", "--format", "{{.TimeNano}}"]
+    words = [
+        "events",
+        "--since",
+        str(int(docker.started)),
+        "--until",
+        "{:.9f}".format(time.time()),
+        "--filter",
+        "type=daemon",
+        "--filter",
+        "event=reload",
+        "--format",
+        "{{.TimeNano}}",
+    ]
     try:
         return any(int(line) > mtime for line in ask_docker(docker, doc, words, 30).split())
     except (Trouble, ValueError):
@@ -653,8 +741,11 @@ def check_cache(places: Places, entry: Entry) -> List[str]:
         if reason is None:
             return []
         if final or time.monotonic() > deadline:
-            return ["the mirror does not answer this node at {}: {}; mend that first, docker is as it was"
-                    .format(url, reason)]
+            return [
+                "the mirror does not answer this node at {}: {}; mend that first, docker is as it was".format(
+                    url, reason
+                )
+            ]
         time.sleep(2)
 
 
@@ -674,8 +765,11 @@ def probe(url: str, certificates: str) -> Tuple[Optional[str], bool]:
     except (OSError, ValueError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, (ssl.SSLError, ssl.CertificateError)):
-            return ("its certificate can't be verified ({}); put its CA's certificate into {}/ca.crt"
-                    .format(getattr(cause, "reason", None) or "TLS error", certificates)), True
+            return (
+                "its certificate can't be verified ({}); put its CA's certificate into {}/ca.crt".format(
+                    getattr(cause, "reason", None) or "TLS error", certificates
+                )
+            ), True
         return ("no answer in 10 s" if isinstance(cause, socket.timeout) else str(cause) or type(cause).__name__), False
     if status not in (200, 401):
         return "HTTP status {}".format(status), status < 500
@@ -696,8 +790,11 @@ def validate(places: Places, doc: Document, raw: Optional[bytes], path: str) -> 
         return []
     # dockerd's own words may quote values of the file.
     named = [key for key in doc if re.search(r"\b{}\b".format(re.escape(key)), output + errors)]
-    return ["`dockerd --validate` refuses {} as it would be{}; run `dockerd --validate --config-file {}` and mend it"
-            .format(path, " ({})".format(", ".join(named)) if named else "", path)]
+    return [
+        "`dockerd --validate` refuses {} as it would be{}; run `dockerd --validate --config-file {}` and mend it".format(
+            path, " ({})".format(", ".join(named)) if named else "", path
+        )
+    ]
 
 
 # --- The change: recorded, written, reloaded, proved, or taken back --------------------------------------------------
@@ -729,14 +826,17 @@ def waiting(node: Node, plan: Plan) -> List[str]:
     reloaded = bridge(plan.doc, plan.gone, node.info)
     known = record is not None and digest(node.raw) in record["written"] + [digest(unpack(record["before"]))]
     unseen = known or not any(key in reloaded for key in UNSEEN) or reloaded_since(docker, node.doc, node.mtime)
-    return pending(reloaded, node.info, merged(record["owned"] if record else {}, plan.need), docker.flags,
-                   unseen_applied=unseen)
+    return pending(
+        reloaded, node.info, merged(record["owned"] if record else {}, plan.need), docker.flags, unseen_applied=unseen
+    )
 
 
 def refusal(path: str, keys: Sequence[str]) -> str:
     """The problem of hand edits that a reload would apply."""
-    return ("docker's reload would change more than the mirror, because these differ between docker and {}: {}; reload "
-            "docker yourself when it suits, or {}".format(path, ", ".join(keys), ALLOW))
+    return (
+        "docker's reload would change more than the mirror, because these differ between docker and {}: {}; reload "
+        "docker yourself when it suits, or {}".format(path, ", ".join(keys), ALLOW)
+    )
 
 
 def same_process(places: Places, docker: Docker) -> bool:
@@ -826,16 +926,19 @@ def take_back(places: Places, node: Node, plan: Plan, reason: str) -> None:
     save_record(places, node.record)
     if node.record is None:
         drop_original(places, node.raw)
-    raise Trouble("the change was taken back: {}; {}; mend that (`journalctl -u docker`), run again"
-                  .format(reason, ending))
+    raise Trouble(
+        "the change was taken back: {}; {}; mend that (`journalctl -u docker`), run again".format(reason, ending)
+    )
 
 
 def reload_former(places: Places, node: Node, plan: Plan) -> Optional[str]:
     """Make docker forget the change; the reason where it does not."""
     live, owned = live_settings(node.info), node.record["owned"] if node.record else {}
     gone = {key: [form for form in forms(key, items) if form not in live[key]] for key, items in plan.need.items()}
-    need = {key: [item for item in items if item in node.doc.get(key, []) and forms(key, [item])[0] in live[key]]
-            for key, items in owned.items()}
+    need = {
+        key: [item for item in items if item in node.doc.get(key, []) and forms(key, [item])[0] in live[key]]
+        for key, items in owned.items()
+    }
     # Whatever docker took of a key that was not there, it keeps unless the key is there, empty.
     former = OrderedDict(node.doc)
     former.update((key, []) for key in gone if key not in node.doc)
@@ -879,7 +982,8 @@ def success(entry: Entry, node: Node, already: str, also: Sequence[str]) -> str:
     """The line on stdout: it stays in Pulumi's state, so it is the same for the same outcome."""
     if not node.info:
         return "docker is stopped: mirror {} {}, live at its next start".format(
-            entry.url, "is in its file already" if already else "written")
+            entry.url, "is in its file already" if already else "written"
+        )
     version = node.info.get("ServerVersion", "?")
     if already:
         return "mirror {} is live already (docker {}): nothing touched".format(entry.url, version)
@@ -913,8 +1017,11 @@ def remove(places: Places, *, allow: bool) -> str:
         exact = carry_out(places, node, plan, reload=reload)
         more = "; docker took these changes too: " + ", ".join(also) if also else ""
     return "mirror taken out, {}{}".format(
-        "daemon.json as it was" if exact else
-        "other changes in daemon.json kept; what it was at first is in {}".format(places.state), more)
+        "daemon.json as it was"
+        if exact
+        else "other changes in daemon.json kept; what it was at first is in {}".format(places.state),
+        more,
+    )
 
 
 def drop_original(places: Places, raw: Optional[bytes]) -> bool:
@@ -935,8 +1042,7 @@ def tidy(places: Places, path: str) -> None:
 
 def status(places: Places) -> str:
     """The facts of this node as JSON; changes nothing."""
-    facts = {"config": None, "docker": None, "running": False,
-             "mirrors": [], "ours": {}, "findings": []}  # type: Document
+    facts = {"config": None, "docker": None, "running": False, "mirrors": [], "ours": {}, "findings": []}  # type: Document
     try:
         docker, record = find_docker(places), load_record(places)
         facts["ours"] = record["owned"] if record else {}
@@ -966,14 +1072,20 @@ def run(argv: Sequence[str], places: Places) -> int:
     parser = argparse.ArgumentParser(prog="docker_mirror", description="This node's docker and its registry mirror.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for name, text in (("apply", "make docker pull through ENTRY"), ("remove", "take our mirror out again"),
-                       ("status", "print the facts as JSON, change nothing")):
+    for name, text in (
+        ("apply", "make docker pull through ENTRY"),
+        ("remove", "take our mirror out again"),
+        ("status", "print the facts as JSON, change nothing"),
+    ):
         command = commands.add_parser(name, help=text, description=text)
         if name == "apply":
             command.add_argument("entry", metavar="ENTRY", help="http://HOST:PORT or https://HOST:PORT")
         if name != "status":
-            command.add_argument("--allow-pending-changes", action="store_true",
-                                 help="let the reload apply other edits that wait in daemon.json too")
+            command.add_argument(
+                "--allow-pending-changes",
+                action="store_true",
+                help="let the reload apply other edits that wait in daemon.json too",
+            )
     words = parser.parse_args(argv)
     try:
         if words.command == "apply":

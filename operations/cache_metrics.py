@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import kubernetes
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from components.registry_cache import LABELS, NAMESPACE
 from rendering.registry import PROXY_METRICS_PORT, STORED_METRICS_PORT
-from settings.cluster import Cluster
+from settings.cluster import Cluster, api_client
 
 
 class MetricsError(Exception):
@@ -35,8 +34,7 @@ class CacheMetrics:
     """The registry's counters, asked of its pod."""
 
     def __init__(self, cluster: Cluster) -> None:
-        client = kubernetes.config.new_client_from_config_dict(yaml.safe_load(cluster.kubeconfig), context=cluster.context)
-        self._api = kubernetes.client.CoreV1Api(client)
+        self._api = kubernetes.client.CoreV1Api(api_client(cluster))
 
     def read(self) -> Counts:
         """Raises MetricsError where no pod answers."""
@@ -54,8 +52,10 @@ class CacheMetrics:
 
     def _ready_pods(self) -> list[str]:
         selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
-        pods = self._api.list_namespaced_pod(NAMESPACE, label_selector=selector).items
-        return [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase == "Running"]
+        found = self._api.list_namespaced_pod(NAMESPACE, label_selector=selector).to_dict()
+        pods: list[dict[str, dict[str, str | None]]] = found["items"]
+        running = [pod["metadata"] for pod in pods if pod["status"]["phase"] == "Running"]
+        return [str(metadata["name"]) for metadata in running if metadata["deletion_timestamp"] is None]
 
 
 def parse(text: str) -> Counts:

@@ -47,7 +47,9 @@ def prove(stack: Stack, console: Console) -> bool:
     metrics = CacheMetrics(stack.cluster)
     results = []
     for number, access in enumerate(stack.nodes, 1):
-        console.print(f"proof: pulling {stack.settings.docker_cache_proof_image} on {access.name} ({number} of {len(stack.nodes)})")
+        console.print(
+            f"proof: pulling {stack.settings.docker_cache_proof_image} on {access.name} ({number} of {len(stack.nodes)})"
+        )
         results.append(asyncio.run(prove_node(stack, access, metrics)))
     console.print(as_table(results))
     return all(result.is_good for result in results)
@@ -70,7 +72,9 @@ async def ask_engine(shell: Shell) -> Engine | None:
         return None
     info = json.loads(await shell.run("docker", "info", "--format", "{{json .}}", seconds=ASK_SECONDS))
     mirrors = (info.get("RegistryConfig") or {}).get("Mirrors") or []
-    return Engine(version=f"docker {info.get('ServerVersion')}", mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors))
+    return Engine(
+        version=f"docker {info.get('ServerVersion')}", mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors)
+    )
 
 
 async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics) -> Result:

@@ -54,7 +54,9 @@ async def connect(access: Access) -> AsyncIterator[Shell]:
             CONNECT_SECONDS,
         )
     except (asyncssh.Error, asyncssh.KeyImportError, OSError) as error:
-        raise NodeError(f"{access.user}@{access.host}:{access.port} can't be reached: {error or type(error).__name__}") from error
+        raise NodeError(
+            f"{access.user}@{access.host}:{access.port} can't be reached: {error or type(error).__name__}"
+        ) from error
     async with connection:
         yield Shell(access=access, connection=connection)
 
@@ -63,4 +65,6 @@ def known_host(access: Access) -> asyncssh.SSHKnownHosts | None:
     """The one key that the node may show; None trusts any, as the settings then say."""
     if access.host_key is None:
         return None
-    return asyncssh.import_known_hosts(f"[{access.host}]:{access.port} {access.host_key}\n{access.host} {access.host_key}\n")
+    return asyncssh.import_known_hosts(
+        f"[{access.host}]:{access.port} {access.host_key}\n{access.host} {access.host_key}\n"
+    )

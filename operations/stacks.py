@@ -45,7 +45,9 @@ class StackName:
 def prepare(stack: StackName) -> None:
     """See to it that pulumi, the configuration and the stack are there. Raises OperationError."""
     if not stack.file.is_file():
-        raise OperationError(f"there is no {stack.file.name}: copy Pulumi.dev.yaml to it and describe your cluster there")
+        raise OperationError(
+            f"there is no {stack.file.name}: copy Pulumi.dev.yaml to it and describe your cluster there"
+        )
     if not stack.in_sandbox and not shutil.which("pulumi"):
         raise OperationError("pulumi is not on PATH: install its CLI (https://www.pulumi.com/docs/install/)")
     if run_quietly(stack.pulumi("stack", "select")).returncode:
@@ -65,7 +67,11 @@ def configuration(stack: StackName) -> Mapping[str, str]:
         raise OperationError(f"pulumi can't read the configuration of {stack.name}: {result.stderr.strip()}")
     prefix = f"{PROJECT}:"
     values: dict[str, dict[str, str]] = json.loads(result.stdout)
-    return {key.removeprefix(prefix): item["value"] for key, item in values.items() if key.startswith(prefix) and "value" in item}
+    return {
+        key.removeprefix(prefix): item["value"]
+        for key, item in values.items()
+        if key.startswith(prefix) and "value" in item
+    }
 
 
 def run_quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

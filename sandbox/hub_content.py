@@ -3,6 +3,7 @@
 import urllib.error
 import urllib.parse
 import urllib.request
+from email.message import Message
 
 from sandbox.images import MANIFEST_TYPE, Image, digest, noise_layer, shell_layer
 from sandbox.rootfs import ROOTFS
@@ -18,16 +19,21 @@ def content() -> dict[str, Image]:
         "library/hello-world:latest": Image(layers=(shell,), entrypoint=hello),
         "library/busybox:latest": Image(layers=(shell,), command=("sh",)),
     }
-    apps = {f"library/app:{n}": Image(layers=(shell, noise_layer(f"app-{n}", 16 * MIB)), command=("sh",)) for n in range(1, 5)}
+    apps = {
+        f"library/app:{n}": Image(layers=(shell, noise_layer(f"app-{n}", 16 * MIB)), command=("sh",))
+        for n in range(1, 5)
+    }
     return images | apps
 
 
 def push(repository: str, tag: str, image: Image) -> None:
     for blob in (*image.layers, image.config()):
         if not exists(f"/v2/{repository}/blobs/{digest(blob)}"):
-            upload = send("POST", f"/v2/{repository}/blobs/uploads/", b"").headers["Location"]
+            upload = send("POST", f"/v2/{repository}/blobs/uploads/", b"")["Location"]
             separator = "&" if "?" in upload else "?"
-            send("PUT", f"{upload}{separator}digest={urllib.parse.quote(digest(blob))}", blob, "application/octet-stream")
+            send(
+                "PUT", f"{upload}{separator}digest={urllib.parse.quote(digest(blob))}", blob, "application/octet-stream"
+            )
     send("PUT", f"/v2/{repository}/manifests/{tag}", image.manifest(), MANIFEST_TYPE)
 
 
@@ -39,11 +45,14 @@ def exists(path: str) -> bool:
     return True
 
 
-def send(method: str, path: str, data: bytes | None, content_type: str = "") -> "urllib.request.addinfourl":
+def send(method: str, path: str, data: bytes | None, content_type: str = "") -> Message:
     url = urllib.parse.urljoin(REGISTRY, path)
-    request = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": content_type} if content_type else {})
-    answer: urllib.request.addinfourl = urllib.request.urlopen(request, timeout=60)
-    return answer
+    request = urllib.request.Request(
+        url, data=data, method=method, headers={"Content-Type": content_type} if content_type else {}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        headers: Message = answer.headers
+        return headers
 
 
 def main() -> None:

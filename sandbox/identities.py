@@ -48,7 +48,9 @@ class Authority:
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName([general_name(host) for host in hosts]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([general_name(host) for host in hosts]), critical=False
+            )
         return Pair(certificate=pem(builder.sign(self._key, hashes.SHA256())), key=private_pem(key))
 
     def kubeconfig(self, name: str, group: str | None) -> str:
@@ -71,7 +73,12 @@ def write(folder: Path, kubeconfig: Path) -> None:
     """Write everything below `folder`: `hub/`, `kubernetes/`, `ssh/` and `ca.crt`."""
     authority = Authority()
     save(folder / "ca.crt", authority.certificate)
-    save_pair(folder / "hub" / "hub", authority.issue("registry-1.docker.io", None, ("registry-1.docker.io", "auth.docker.io", "mirror.example", "10.30.0.2")))
+    save_pair(
+        folder / "hub" / "hub",
+        authority.issue(
+            "registry-1.docker.io", None, ("registry-1.docker.io", "auth.docker.io", "mirror.example", "10.30.0.2")
+        ),
+    )
     write_kubernetes(folder / "kubernetes", authority)
     save(kubeconfig, authority.kubeconfig("kubernetes-admin", "system:masters").encode())
     for name in ("ssh_host_ed25519_key", "id_ed25519"):
@@ -85,7 +92,9 @@ def write_kubernetes(folder: Path, authority: Authority) -> None:
     save_pair(folder / "pki" / "apiserver-kubelet", authority.issue("kube-apiserver-kubelet", "system:masters"))
     signing = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     save(folder / "pki" / "sa.key", private_pem(signing))
-    public = signing.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = signing.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     save(folder / "pki" / "sa.pub", public)
     for component, (user, group) in COMPONENT_USERS.items():
         save(folder / f"{component}.kubeconfig", authority.kubeconfig(user, group).encode())
@@ -129,7 +138,9 @@ def pem(signed: x509.Certificate) -> bytes:
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def as_base64(data: bytes) -> str:

@@ -47,7 +47,9 @@ class Image:
                 "schemaVersion": 2,
                 "mediaType": MANIFEST_TYPE,
                 "config": {"mediaType": CONFIG_TYPE, "size": len(config), "digest": digest(config)},
-                "layers": [{"mediaType": LAYER_TYPE, "size": len(layer), "digest": digest(layer)} for layer in self.layers],
+                "layers": [
+                    {"mediaType": LAYER_TYPE, "size": len(layer), "digest": digest(layer)} for layer in self.layers
+                ],
             }
         ).encode()
 

@@ -63,7 +63,7 @@ MACHINES = (
             "kube-proxy",
         ),
         binds={BIN / "kubernetes": "/opt/tools", STATE / "images": "/opt/images"},
-        without=("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service"),
+        without=("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service", "etc/init.d/docker"),
         volumes=("/var/lib/containerd", "/var/lib/kubelet"),
     ),
     Machine(

@@ -36,7 +36,9 @@ def missing_requirements() -> list[str]:
     missing = []
     if os.geteuid() != 0:
         missing.append(f"root (this is user {os.geteuid()}): run it as root, the sandbox mounts and makes namespaces")
-    elif subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
+    elif subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, check=False
+    ).returncode:
         missing.append("namespaces: `unshare --mount --net --pid` is refused here (an unprivileged container?)")
     if not hierarchies():
         missing.append("control groups: none is mounted at /sys/fs/cgroup")
@@ -49,7 +51,9 @@ def missing_requirements() -> list[str]:
 def require() -> None:
     missing = missing_requirements()
     if missing:
-        raise SandboxError("this machine can't run the sandbox. Missing:\n" + "\n".join(f"  - {item}" for item in missing))
+        raise SandboxError(
+            "this machine can't run the sandbox. Missing:\n" + "\n".join(f"  - {item}" for item in missing)
+        )
 
 
 def up() -> None:
@@ -88,7 +92,16 @@ def start() -> None:
     with (LOGS / "supervisor.log").open("wb") as log:
         subprocess.Popen(
             # --kill-child: should unshare itself be killed, its child goes too.
-            ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", *supervisor_command(sys.executable)],
+            [
+                "unshare",
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                *supervisor_command(sys.executable),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -99,7 +112,9 @@ def start() -> None:
 def write_cluster_images(folder: Path) -> None:
     """The two images that the cluster starts with; the registry's has the userland of the official one (a shell, df)."""
     pause = images.layer([images.Entry(path="pause", data=(BIN / "pause" / "pause").read_bytes(), mode=0o755)])
-    images.write_archive(folder / "pause.tar", "registry.k8s.io/pause:3.10", images.Image(layers=(pause,), entrypoint=("/pause",)))
+    images.write_archive(
+        folder / "pause.tar", "registry.k8s.io/pause:3.10", images.Image(layers=(pause,), entrypoint=("/pause",))
+    )
     roots = (rootfs.ROOTFS / "etc/ssl/certs/ca-certificates.crt").read_bytes() + (STATE / "keys/ca.crt").read_bytes()
     registry = images.layer(
         [
@@ -108,7 +123,9 @@ def write_cluster_images(folder: Path) -> None:
         ]
     )
     shell = images.shell_layer(rootfs.ROOTFS / "bin/busybox")
-    image = images.Image(layers=(shell, registry), entrypoint=("registry",), command=("serve", "/etc/distribution/config.yml"))
+    image = images.Image(
+        layers=(shell, registry), entrypoint=("registry",), command=("serve", "/etc/distribution/config.yml")
+    )
     images.write_archive(folder / "registry.tar", "docker.io/library/registry:3.1.2", image)
 
 
@@ -130,12 +147,20 @@ def wait_for(what: str, is_there: Callable[[], bool]) -> None:
         if not supervisor_pids():
             raise SandboxError(f"the supervisor ended while waiting for {what}: see {LOGS / 'supervisor.log'}")
         if time.monotonic() > deadline:
-            raise SandboxError(f"gave up after {READY_SECONDS} s waiting for {what}: `sandbox/exec MACHINE journalctl -b` tells more")
+            raise SandboxError(
+                f"gave up after {READY_SECONDS} s waiting for {what}: `sandbox/exec MACHINE journalctl -b` tells more"
+            )
         time.sleep(0.3)
 
 
 def seed_hub() -> None:
-    wait_for("the hub", lambda: answers("hub", "curl", "-sf", "http://127.0.0.1:5001/v2/") and answers("hub", "curl", "-sf", "http://127.0.0.1:9000/stats"))
+    wait_for(
+        "the hub",
+        lambda: (
+            answers("hub", "curl", "-sf", "http://127.0.0.1:5001/v2/")
+            and answers("hub", "curl", "-sf", "http://127.0.0.1:9000/stats")
+        ),
+    )
     leader = leader_pid("hub")
     command = ["nsenter", "--target", str(leader), "--net", "--", sys.executable, "-m", "sandbox.hub_content"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -143,7 +168,9 @@ def seed_hub() -> None:
 
 def node_is_ready() -> bool:
     query = ["get", "node", "pai-master", "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}']
-    return kubectl(*query).stdout == "True" and answers("pai-master", "systemctl", "is-active", "kube-proxy", "import-images")
+    return kubectl(*query).stdout == "True" and answers(
+        "pai-master", "systemctl", "is-active", "kube-proxy", "import-images"
+    )
 
 
 def kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """Runs pulumi in the sandbox's network, with a file backend of the sandbox's own and, where no official plugin is to be had,
-the stand-ins of `sandbox/providers/`."""
+the stand-ins of `sandbox/providers/`.
+"""
 
 import os
 import signal

@@ -69,7 +69,9 @@ def make(log: Path) -> None:
     idle = " ".join(IDLE_UNITS)
     with log.open("wb") as output, tempfile.NamedTemporaryFile("w", prefix="docker-cache-apt-") as settings:
         # What the host's apt needs to reach its sources (a proxy, clocks that are off), mmdebstrap's needs too.
-        settings.write(subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout)
+        settings.write(
+            subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+        )
         settings.flush()
         subprocess.run(
             [

@@ -84,7 +84,9 @@ def enable(machine: Machine, upper: Path) -> None:
     wants = upper / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
     for unit in (*EVERY_UNIT, *machine.units):
-        folder = "/etc/systemd/system" if (upper / f"etc/systemd/system/{unit}.service").exists() else "/lib/systemd/system"
+        folder = (
+            "/etc/systemd/system" if (upper / f"etc/systemd/system/{unit}.service").exists() else "/lib/systemd/system"
+        )
         (wants / f"{unit}.service").symlink_to(f"{folder}/{unit}.service")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -126,7 +127,9 @@ def ensure() -> None:
         install_packages("gcc", "libc6-dev")
     go = find_go()
     for number, build in enumerate(missing, 1):
-        with step(f"Building {build.module} from source ({number} of {len(missing)})", log=LOGS / f"build-{build.module}.log") as log:
+        with step(
+            f"Building {build.module} from source ({number} of {len(missing)})", log=LOGS / f"build-{build.module}.log"
+        ) as log:
             compile_module(go, build, log)
 
 
@@ -135,7 +138,11 @@ def compile_module(go: str, build: Build, log: Path) -> None:
     partial = build.folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    environment = os.environ | {"CGO_ENABLED": "1" if build.cgo else "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
+    environment = os.environ | {
+        "CGO_ENABLED": "1" if build.cgo else "0",
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
+        "GOTOOLCHAIN": "local",
+    }
     with log.open("wb") as output:
         for name, package in build.commands.items():
             subprocess.run(
@@ -186,6 +193,8 @@ def find_go() -> str:
 
 def go_version(go: str) -> tuple[int, ...]:
     """`(1, 26, 8)` of `go version go1.26.8 linux/amd64`."""
-    text = subprocess.run([go, "version"], capture_output=True, text=True, check=False, env=os.environ | {"GOTOOLCHAIN": "local"}).stdout
-    numbers = text.split()[2].removeprefix("go").split(".") if len(text.split()) > 2 else []
-    return tuple(int(number) for number in numbers if number.isdigit())
+    text = subprocess.run(
+        [go, "version"], capture_output=True, text=True, check=False, env=os.environ | {"GOTOOLCHAIN": "local"}
+    ).stdout
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(number or 0) for number in match.groups()) if match else ()

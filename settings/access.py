@@ -36,9 +36,13 @@ def resolve(settings: Settings, base: Path, environment: Mapping[str, str]) -> t
     return accesses, list(dict.fromkeys(problems))
 
 
-def resolve_node(node: Node, settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]) -> Access:
+def resolve_node(
+    node: Node, settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]
+) -> Access:
     key, password = credentials(node, settings, base, problems)
-    host_key = node.host_key or read(f"docker_cache_nodes[{node.name}].host_key_path", node.host_key_path, base, problems)
+    host_key = node.host_key or read(
+        f"docker_cache_nodes[{node.name}].host_key_path", node.host_key_path, base, problems
+    )
     if not (key or password or environment.get(AGENT_VARIABLE) or problems):
         problems.append(
             f"docker_cache_nodes[{node.name}] has nothing to sign in with: set docker_cache_ssh_private_key, "
@@ -64,7 +68,12 @@ def resolve_node(node: Node, settings: Settings, base: Path, environment: Mappin
 def credentials(node: Node, settings: Settings, base: Path, problems: list[str]) -> tuple[str | None, str | None]:
     """(private key, password): the node's own where it has any, else the stack's."""
     if node.private_key or node.private_key_path or node.password:
-        where, text, path, password = f"docker_cache_nodes[{node.name}].", node.private_key, node.private_key_path, node.password
+        where, text, path, password = (
+            f"docker_cache_nodes[{node.name}].",
+            node.private_key,
+            node.private_key_path,
+            node.password,
+        )
     else:
         where, text, path, password = (
             "docker_cache_ssh_",

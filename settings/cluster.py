@@ -37,7 +37,9 @@ def find_cluster(settings: Settings, base: Path) -> Cluster:
     contexts = context_names(text, shown)
     if settings.docker_cache_kube_context not in contexts:
         names = ", ".join(contexts) or "none"
-        raise SettingsError([f'docker_cache_kube_context is "{settings.docker_cache_kube_context}": {shown} has {names}'])
+        raise SettingsError(
+            [f'docker_cache_kube_context is "{settings.docker_cache_kube_context}": {shown} has {names}']
+        )
     return Cluster(kubeconfig=text, context=settings.docker_cache_kube_context)
 
 
@@ -52,11 +54,12 @@ def context_names(text: str, shown: str) -> list[str]:
 def check_version(cluster: Cluster) -> None:
     """Ask the API server for its version. Raises SettingsError where it is too old or does not answer."""
     try:
-        client = kubernetes.config.new_client_from_config_dict(yaml.safe_load(cluster.kubeconfig), context=cluster.context)
-        version = kubernetes.client.VersionApi(client).get_code(_request_timeout=CONNECT_SECONDS)
+        version = kubernetes.client.VersionApi(api_client(cluster)).get_code(_request_timeout=CONNECT_SECONDS)
     except (kubernetes.config.ConfigException, kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
         reason = str(getattr(error, "reason", None) or error)
-        raise SettingsError([f'the cluster of docker_cache_kube_context "{cluster.context}" does not answer: {reason}']) from error
+        raise SettingsError(
+            [f'the cluster of docker_cache_kube_context "{cluster.context}" does not answer: {reason}']
+        ) from error
     problem = version_problem(str(version.git_version))
     if problem:
         raise SettingsError([problem])
@@ -70,3 +73,12 @@ def version_problem(git_version: str) -> str | None:
         return None
     oldest = ".".join(str(number) for number in OLDEST)
     return f"the cluster runs Kubernetes {git_version}: {oldest} is the oldest that is supported (server-side apply)"
+
+
+def api_client(cluster: Cluster) -> kubernetes.client.ApiClient:
+    """A client of that cluster and no other. Raises kubernetes.config.ConfigException."""
+    document = yaml.safe_load(cluster.kubeconfig)
+    client: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config_dict(  # type: ignore[no-untyped-call]
+        document, context=cluster.context
+    )
+    return client

@@ -100,7 +100,10 @@ class Settings(Model):
         twice_named = sorted({name for name in names if names.count(name) > 1})
         twice_placed = sorted({place for place in places if places.count(place) > 1})
         return [
-            *(f'docker_cache_nodes has the name "{name}" twice: give each node a name of its own' for name in twice_named),
+            *(
+                f'docker_cache_nodes has the name "{name}" twice: give each node a name of its own'
+                for name in twice_named
+            ),
             *(f'docker_cache_nodes has "{host}:{port}" twice: list each node once' for host, port in twice_placed),
         ]
 

@@ -27,8 +27,12 @@ class Stack:
     def proxy_environment(self) -> dict[str, str]:
         settings = self.settings
         values = {
-            "HTTP_PROXY": settings.docker_cache_http_proxy.get_secret_value() if settings.docker_cache_http_proxy else None,
-            "HTTPS_PROXY": settings.docker_cache_https_proxy.get_secret_value() if settings.docker_cache_https_proxy else None,
+            "HTTP_PROXY": settings.docker_cache_http_proxy.get_secret_value()
+            if settings.docker_cache_http_proxy
+            else None,
+            "HTTPS_PROXY": settings.docker_cache_https_proxy.get_secret_value()
+            if settings.docker_cache_https_proxy
+            else None,
             "NO_PROXY": settings.docker_cache_no_proxy,
         }
         return {name: value for name, value in values.items() if value}

@@ -172,8 +172,14 @@ def test_links_and_files_in_the_way_are_refused(base: Path, capsys: pytest.Captu
     (base / "link").symlink_to(base / "real")
     (base / "dangling").symlink_to(base / "nowhere")
     (base / "file").touch()
-    for name, words in [("link", "symbolic link to"), ("link/cache", "leads to"), ("dangling", "symbolic link to"),
-                        ("dangling/x", "leads to"), ("file", "is no folder"), ("file/cache", "is no folder")]:
+    for name, words in [
+        ("link", "symbolic link to"),
+        ("link/cache", "leads to"),
+        ("dangling", "symbolic link to"),
+        ("dangling/x", "leads to"),
+        ("file", "is no folder"),
+        ("file/cache", "is no folder"),
+    ]:
         status, _, err = run(capsys, "prepare", base / name, UID, GID)
         assert (status, words in err) == (1, True), f"{name} is refused: {err}"
     assert list((base / "real").iterdir()) == [], "nothing was made elsewhere"

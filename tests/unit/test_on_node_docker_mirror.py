@@ -379,8 +379,17 @@ def test_a_file_that_docker_could_not_read_is_named_with_the_spot(
 
 @pytest.mark.parametrize(
     "entry",
-    ["10.0.0.1:30500", "ftp://h:1", "http://", "http://u:s3cr3t@h:1", "http://h:99999", "http://h:1/path", "http://h:1?q",
-     "http://[::1", "http://h :1"],
+    [
+        "10.0.0.1:30500",
+        "ftp://h:1",
+        "http://",
+        "http://u:s3cr3t@h:1",
+        "http://h:99999",
+        "http://h:1/path",
+        "http://h:1?q",
+        "http://[::1",
+        "http://h :1",
+    ],
 )
 def test_an_address_that_docker_would_refuse_is_refused(new_node: Callable[..., StandInNode], entry: str) -> None:
     assert "mirror's address" in new_node().refused("apply", entry), "the address is named as the trouble"
@@ -584,8 +593,17 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(
 
 @pytest.mark.parametrize(
     "content",
-    [None, "", "{}", "{}\n", '{"a":1}', '{\n\t"a": {\n\t\t"b": []\n\t}\n}', '{\r\n  "labels": ["x=ü"]\r\n}\r\n',
-     '\ufeff{\n    "insecure-registries": []\n}\n', '{"registry-mirrors": ["https://m"], "z": 1.50}'],
+    [
+        None,
+        "",
+        "{}",
+        "{}\n",
+        '{"a":1}',
+        '{\n\t"a": {\n\t\t"b": []\n\t}\n}',
+        '{\r\n  "labels": ["x=ü"]\r\n}\r\n',
+        '\ufeff{\n    "insecure-registries": []\n}\n',
+        '{"registry-mirrors": ["https://m"], "z": 1.50}',
+    ],
 )
 def test_removal_brings_the_file_back_to_the_byte(new_node: Callable[..., StandInNode], content: str | None) -> None:
     node = new_node(content)
@@ -789,15 +807,15 @@ def test_a_kill_at_any_step_leaves_a_valid_file_that_the_next_run_finishes(
     [
         ('{"a":1}', '{"a": 1, "registry-mirrors": ["https://m"]}'),
         ('{\n\t"a": 1\n}', '{\n\t"a": 1,\n\t"registry-mirrors": [\n\t\t"https://m"\n\t]\n}'),
-        ('\ufeff{\r\n "a": 1\r\n}\r\n',
-         '\ufeff{\r\n "a": 1,\r\n "registry-mirrors": [\r\n  "https://m"\r\n ]\r\n}\r\n'),
+        (
+            '\ufeff{\r\n "a": 1\r\n}\r\n',
+            '\ufeff{\r\n "a": 1,\r\n "registry-mirrors": [\r\n  "https://m"\r\n ]\r\n}\r\n',
+        ),
         ('{"a": "ü"}', '{"a": "ü", "registry-mirrors": ["https://m"]}'),
         (None, '{\n  "registry-mirrors": [\n    "https://m"\n  ]\n}\n'),
     ],
 )
-def test_a_changed_file_keeps_its_style(
-    new_node: Callable[..., StandInNode], content: str | None, wanted: str
-) -> None:
+def test_a_changed_file_keeps_its_style(new_node: Callable[..., StandInNode], content: str | None, wanted: str) -> None:
     node = new_node(content)
     node.apply("https://m")
     assert node.raw() == wanted.encode(), "indent, line ends and byte order mark stay"
@@ -811,8 +829,10 @@ def test_a_changed_file_keeps_its_style(
     [
         (["dockerd", "--config-file=/a", "-D"], {"config-file": ["/a"], "debug": [""]}),
         (["dockerd", "--config-file", "/a", "-Hfd://"], {"config-file": ["/a"], "host": ["fd://"]}),
-        (["dockerd", "-H", "unix:///x", "-H=tcp://y", "--label", "a=b"],
-         {"host": ["unix:///x", "tcp://y"], "label": ["a=b"]}),
+        (
+            ["dockerd", "-H", "unix:///x", "-H=tcp://y", "--label", "a=b"],
+            {"host": ["unix:///x", "tcp://y"], "label": ["a=b"]},
+        ),
         (["dockerd", "--registry-mirror=https://m?x=1"], {"registry-mirror": ["https://m?x=1"]}),
     ],
 )
@@ -821,8 +841,10 @@ def test_a_command_line_is_read_as_docker_reads_it(argv: list[str], wanted: dict
 
 
 def test_the_variables_of_the_service_are_put_into_its_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = ("ExecStart={ path=/usr/bin/dockerd ; argv[]=/usr/bin/dockerd -H fd:// $DOCKER_OPTS ${MORE} ; x=y ; }\n"
-             'Environment="DOCKER_OPTS=--registry-mirror=https://m --config-file=/c" MORE=-D\n')
+    shown = (
+        "ExecStart={ path=/usr/bin/dockerd ; argv[]=/usr/bin/dockerd -H fd:// $DOCKER_OPTS ${MORE} ; x=y ; }\n"
+        'Environment="DOCKER_OPTS=--registry-mirror=https://m --config-file=/c" MORE=-D\n'
+    )
     monkeypatch.setattr(mirror, "run_tool", lambda *_: (0, shown, ""))
     flags = mirror.parse_flags(mirror.service_command())
     assert set(flags) == {"host", "registry-mirror", "config-file", "debug"}, "kubespray gives its flags in a variable"
@@ -901,9 +923,13 @@ def test_docker_is_asked_at_its_own_socket(
 
 @pytest.mark.parametrize(
     ("item", "live", "wanted"),
-    [("10.0.0.1:5000", ["10.0.0.0/8"], []), ("[fd00::1]:5000", ["fd00::/8"], []), ("127.0.0.1:5000", [], []),
-     ("10.0.0.1:5000", ["11.0.0.0/8"], ["10.0.0.1:5000 is not live"]),
-     ("cache:1", ["10.0.0.0/8"], ["cache:1 is not live"])],
+    [
+        ("10.0.0.1:5000", ["10.0.0.0/8"], []),
+        ("[fd00::1]:5000", ["fd00::/8"], []),
+        ("127.0.0.1:5000", [], []),
+        ("10.0.0.1:5000", ["11.0.0.0/8"], ["10.0.0.1:5000 is not live"]),
+        ("cache:1", ["10.0.0.0/8"], ["cache:1 is not live"]),
+    ],
 )
 def test_an_address_in_an_insecure_network_is_insecure(item: str, live: list[str], wanted: list[str]) -> None:
     info = {"RegistryConfig": {"InsecureRegistryCIDRs": live}}

@@ -297,7 +297,7 @@ def test_one_process_serves_one_cluster_but_takes_new_credentials(monkeypatch: p
     monkeypatch.setenv("SANDBOX_NETWORKS", "127.0.0.0/8")
     stand_in = KubernetesStandIn()
     stand_in.configure(kubeconfig("https://127.0.0.1:1"))
-    stand_in.configure(kubeconfig("https://127.0.0.1:1", token="renewed"))  # noqa: S106 - no real one
+    stand_in.configure(kubeconfig("https://127.0.0.1:1", token="renewed"))
     with pytest.raises(ProviderError, match=r"already serves https://127.0.0.1:1 .*can't serve https://127.0.0.1:2"):
         stand_in.configure(kubeconfig("https://127.0.0.1:2"))
 
@@ -305,7 +305,7 @@ def test_one_process_serves_one_cluster_but_takes_new_credentials(monkeypatch: p
 def test_another_server_replaces_the_provider() -> None:
     stand_in = KubernetesStandIn()
     one, other = kubeconfig("https://127.0.0.1:1"), kubeconfig("https://127.0.0.1:2")
-    assert stand_in.replaces_itself(one, kubeconfig("https://127.0.0.1:1", token="renewed")) == []  # noqa: S106
+    assert stand_in.replaces_itself(one, kubeconfig("https://127.0.0.1:1", token="renewed")) == []
     assert stand_in.replaces_itself(one, other) == ["kubeconfig"]
 
 

@@ -57,7 +57,9 @@ async def forward(request: web.Request) -> web.StreamResponse:
         return refused
     headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
     session: aiohttp.ClientSession = request.app["session"]
-    async with session.request(request.method, REGISTRY + request.path_qs, headers=headers, allow_redirects=False) as source:
+    async with session.request(
+        request.method, REGISTRY + request.path_qs, headers=headers, allow_redirects=False
+    ) as source:
         answer = web.StreamResponse(status=source.status)
         for name, value in source.headers.items():
             if name.lower() not in HOP_BY_HOP:
