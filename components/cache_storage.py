@@ -6,6 +6,7 @@ from typing import final
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.metadata import metadata
 from components.remote import NodeScript, run_on_node
 from settings.access import Access
 
@@ -70,6 +71,7 @@ class CacheStorage(pulumi.ComponentResource):
     def _create_claim(self, name: str, args: ClaimArgs, opts: pulumi.ResourceOptions) -> None:
         claim = k8s.core.v1.PersistentVolumeClaim(
             name,
+            metadata=metadata(),
             spec={
                 "access_modes": ["ReadWriteOnce"],
                 "storage_class_name": args.storage_class,

@@ -8,11 +8,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.cache_storage import USER_ID, CacheStorage, ClaimArgs, FolderArgs
+from components.metadata import LABELS, metadata
 from rendering import registry
 from settings.model import NODE_PORT
 
-NAMESPACE = "default"
-LABELS = {"app.kubernetes.io/name": "docker-cache-registry", "app.kubernetes.io/part-of": "docker-cache"}
 CONFIGURATION = "/etc/docker-cache"
 MASTER_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
@@ -49,11 +48,6 @@ class RegistryCache(pulumi.ComponentResource):
         deployment = create_deployment(name, pod, rolling=storage.node_name is not None, opts=after_storage)
         create_service(name, pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[deployment])))
         self.register_outputs({})
-
-
-def metadata(name: str | None = None) -> k8s.meta.v1.ObjectMetaArgsDict:
-    named: k8s.meta.v1.ObjectMetaArgsDict = {"name": name} if name else {}
-    return {"namespace": NAMESPACE, "labels": LABELS, **named}
 
 
 def create_configuration(name: str, upstream: str, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:

@@ -183,9 +183,8 @@ def attempt_as(path: str, uid: int, gid: int) -> str:
             os.unlink(trial)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            return "{}; that user needs the right to enter every folder above (`chmod o+x`) and to write in this one".format(
-                error.strerror
-            )
+            remedy = "that user needs the right to enter every folder above (`chmod o+x`) and to write in this one"
+            return "{}; {}".format(error.strerror, remedy)
         return reason_of(error, uid, gid)
     except BaseException as error:  # noqa: BLE001  # the child must end here, whatever happens
         return type(error).__name__

@@ -660,7 +660,9 @@ def find_docker(places: Places) -> Optional[Docker]:
             argv = source.read().decode("utf-8", "replace").rstrip("\0").split("\0")
     else:
         argv = service_command()
-        if not argv and run_tool(["dockerd", "--version"], 30)[0] == 127:
+        # A service can outlive its program (Debian leaves /etc/init.d/docker behind).
+        is_dockerd = bool(argv) and os.path.basename(argv[0]) == "dockerd" and os.access(argv[0], os.X_OK)
+        if not is_dockerd and run_tool(["dockerd", "--version"], 30)[0] == 127:
             return None
     flags = parse_flags(argv)
     return Docker(pid, start_of(places, pid) if pid else 0.0, flags, flags.get("config-file", [places.config])[-1])
@@ -790,11 +792,9 @@ def validate(places: Places, doc: Document, raw: Optional[bytes], path: str) -> 
         return []
     # dockerd's own words may quote values of the file.
     named = [key for key in doc if re.search(r"\b{}\b".format(re.escape(key)), output + errors)]
-    return [
-        "`dockerd --validate` refuses {} as it would be{}; run `dockerd --validate --config-file {}` and mend it".format(
-            path, " ({})".format(", ".join(named)) if named else "", path
-        )
-    ]
+    keys = " ({})".format(", ".join(named)) if named else ""
+    remedy = "run `dockerd --validate --config-file {}` and mend it".format(path)
+    return ["`dockerd --validate` refuses {} as it would be{}; {}".format(path, keys, remedy)]
 
 
 # --- The change: recorded, written, reloaded, proved, or taken back --------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import kubernetes
 from prometheus_client.parser import text_string_to_metric_families
 
-from components.registry_cache import LABELS, NAMESPACE
+from components.metadata import LABELS, NAMESPACE
 from rendering.registry import PROXY_METRICS_PORT, STORED_METRICS_PORT
 from settings.cluster import Cluster, api_client
 

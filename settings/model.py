@@ -3,9 +3,9 @@
 Descriptions stand beside the keys in Pulumi.yaml, where a user looks for them; a test keeps the two lists the same.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, model_validator
 
 from settings.values import (
     Bool,
@@ -45,6 +45,15 @@ class Node(Model):
     host_key_path: str | None = None
 
 
+def check_not_empty(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    if not nodes:
+        raise ValueError("list at least one node")
+    return nodes
+
+
+Nodes = Annotated[tuple[Node, ...], AfterValidator(check_not_empty)]
+
+
 class Settings(Model):
     """The checked configuration of an enabled cache."""
 
@@ -62,7 +71,7 @@ class Settings(Model):
     docker_cache_entry: Entry | None = None
     docker_cache_kubeconfig: SecretStr = SecretStr("~/.kube/config")
     docker_cache_kube_context: str
-    docker_cache_nodes: tuple[Node, ...] = Field(min_length=1)
+    docker_cache_nodes: Nodes
     docker_cache_ssh_user: str = "root"
     docker_cache_ssh_port: Port = 22
     docker_cache_ssh_private_key: SecretStr | None = None

@@ -1,0 +1,240 @@
+"""What the program creates, recorded by mocks: no engine, no cluster."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+import pytest
+
+from components.arguments import node_mirrors_args, registry_cache_args
+from components.node_mirrors import NodeMirrors
+from components.registry_cache import RegistryCache
+from settings.access import Access
+from settings.cluster import Cluster
+from settings.loading import load
+from settings.model import Settings
+from settings.stack import Stack
+from tests.unit.stacks import HOST_KEY, KUBECONFIG, configuration, node
+
+SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"
+COMMAND = "command:remote:Command"
+DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+
+
+@dataclass
+class Recorder(pulumi.runtime.Mocks):
+    """Remembers every resource with its inputs, in camel case as the provider gets them."""
+
+    resources: list[pulumi.runtime.MockResourceArgs] = field(default_factory=list)
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        args.inputs = revealed(args.inputs)
+        self.resources.append(args)
+        outputs = dict(args.inputs)
+        if args.typ.startswith("kubernetes:") and "metadata" in outputs:
+            outputs["metadata"] = {"name": f"{args.name}-made", **outputs["metadata"]}
+        return args.name, {**outputs, "stdout": "done"}
+
+    def call(self, _args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
+        return {}
+
+    def of(self, kind: str) -> list[pulumi.runtime.MockResourceArgs]:
+        return [resource for resource in self.resources if resource.typ == kind]
+
+    def one(self, kind: str) -> dict[str, Any]:
+        (resource,) = self.of(kind)
+        inputs: dict[str, Any] = resource.inputs
+        return inputs
+
+
+def revealed(value: Any) -> Any:
+    """Secrets reach mocks wrapped, with a signature beside the value."""
+    if isinstance(value, dict):
+        return (
+            revealed(value["value"])
+            if SECRET_SIGNATURE in value
+            else {key: revealed(item) for key, item in value.items()}
+        )
+    return [revealed(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    mocks = Recorder()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(mocks, preview=False)
+    yield mocks
+    pulumi.runtime.reset_options()
+
+
+def stack(nodes: list[dict[str, object]] | None = None, **keys: str) -> Stack:
+    settings = load(configuration(nodes, **keys).get)
+    assert isinstance(settings, Settings)
+    accesses = tuple(
+        Access(
+            name=item.name,
+            host=item.host,
+            port=item.port or 22,
+            user="root",
+            sudo=bool(item.sudo),
+            host_key=HOST_KEY,
+            private_key="private-key-text",
+        )
+        for item in settings.docker_cache_nodes
+    )
+    return Stack(settings=settings, cluster=Cluster(kubeconfig=KUBECONFIG, context="prod"), nodes=accesses)
+
+
+def deploy(subject: Stack) -> None:
+    """As `__main__.py` does, and wait for everything."""
+
+    @pulumi.runtime.test
+    def run() -> pulumi.Output[Any]:
+        provider = k8s.Provider("cluster", kubeconfig=subject.cluster.kubeconfig, context=subject.cluster.context)
+        cache = RegistryCache("docker-cache", registry_cache_args(subject), provider=provider)
+        mirrors = NodeMirrors("nodes", node_mirrors_args(subject), pulumi.ResourceOptions(depends_on=[cache]))
+        return pulumi.Output.all(*mirrors.results.values())
+
+    call: Callable[[], None] = run
+    call()
+
+
+def container(recorder: Recorder) -> dict[str, Any]:
+    only: dict[str, Any] = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]["containers"][0]
+    return only
+
+
+def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) -> None:
+    deploy(stack())
+    names = [resource.name for resource in recorder.of(COMMAND)]
+    assert names == ["cache-folder-m1@10.0.0.1:22", "m1@10.0.0.1:22", "w1@10.0.0.2:22"], (
+        "a changed host must be another resource"
+    )
+
+
+def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:
+    deploy(stack())
+    command = recorder.of(COMMAND)[1].inputs
+    assert command["create"].endswith(" apply http://10.0.0.1:30500")
+    assert command["delete"].endswith(" remove")
+    assert all("\n" not in command[key] for key in ("create", "delete"))
+    assert len(command["stdin"]) > 1000
+    assert "triggers" not in command, "a trigger replaces, and the old delete would take the new entry out"
+    assert command["addPreviousOutputInEnv"] is False, "sshd would refuse the variable"
+    assert command["connection"]["hostKey"] == HOST_KEY
+
+
+def test_sudo_and_pending_changes_reach_the_command(recorder: Recorder) -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True, sudo=True)]
+    deploy(stack(nodes, docker_cache_allow_pending_changes="yes"))
+    command = recorder.of(COMMAND)[1].inputs
+    assert command["create"].startswith("sudo -n python3 ")
+    assert command["create"].endswith(" --allow-pending-changes")
+    assert command["delete"].endswith(" --allow-pending-changes")
+
+
+def test_the_folder_is_made_by_us_with_the_registrys_user_and_mounted_only_if_it_is_there(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_fs_mount_path="/data/cache"))
+    assert recorder.of(COMMAND)[0].inputs["create"].endswith(" prepare /data/cache 65532 65532")
+    pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["hostPath"] == {"path": "/data/cache", "type": "Directory"}, (
+        "the kubelet must not make it as root's"
+    )
+    assert pod["nodeSelector"] == {"kubernetes.io/hostname": "m1"}
+
+
+def test_a_storage_class_makes_a_claim_and_pins_nothing(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_fs_storage_class="nfs", docker_cache_fs_size="5Gi"))
+    claim = recorder.one("kubernetes:core/v1:PersistentVolumeClaim")["spec"]
+    assert claim["storageClassName"] == "nfs"
+    assert claim["resources"]["requests"]["storage"] == "5Gi"
+    spec = recorder.one(DEPLOYMENT)["spec"]
+    assert "nodeSelector" not in spec["template"]["spec"]
+    assert spec["strategy"] == {"type": "Recreate"}, "a claim is mounted by one pod at a time"
+
+
+def test_the_service_is_a_nodeport_from_30500_to_5000(recorder: Recorder) -> None:
+    deploy(stack())
+    spec = recorder.one("kubernetes:core/v1:Service")["spec"]
+    assert spec["type"] == "NodePort"
+    assert spec["ports"] == [{"name": "registry", "port": 5000, "targetPort": "registry", "nodePort": 30500}]
+    assert spec["selector"] == recorder.one(DEPLOYMENT)["spec"]["selector"]["matchLabels"]
+
+
+def test_the_pod_has_no_more_rights_than_it_needs(recorder: Recorder) -> None:
+    deploy(stack())
+    pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 65532
+    security = container(recorder)["securityContext"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert container(recorder)["resources"]["limits"]["memory"]
+    assert {taint["key"] for taint in pod["tolerations"]} == {
+        "node-role.kubernetes.io/control-plane",
+        "node-role.kubernetes.io/master",
+    }
+
+
+def test_the_probes_do_not_ask_the_upstream(recorder: Recorder) -> None:
+    deploy(stack())
+    assert container(recorder)["readinessProbe"]["httpGet"] == {"path": "/", "port": "registry"}, (
+        "/v2/<name> would pull"
+    )
+    assert container(recorder)["livenessProbe"]["tcpSocket"] == {"port": "registry"}
+
+
+def test_the_image_and_the_free_share_are_configurable(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_image="mirror.example/registry:3.1.2", docker_cache_fs_min_free="20%"))
+    assert container(recorder)["image"] == "mirror.example/registry:3.1.2"
+    assert container(recorder)["args"] == ["/var/lib/registry", "20"]
+
+
+def test_the_configuration_is_named_by_the_provider_so_that_a_change_rolls_the_pod(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_remote_url="https://up.example"))
+    config = recorder.one("kubernetes:core/v1:ConfigMap")
+    assert "name" not in config["metadata"], "a named ConfigMap would be replaced under a pod that does not roll"
+    assert "https://up.example" in config["data"]["proxy.yml"]
+    volumes = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]["volumes"]
+    assert volumes[1]["configMap"]["name"] == "docker-cache-made", "the pod must name the very ConfigMap that was made"
+
+
+def test_proxies_reach_the_pod_by_a_secret_and_only_where_configured(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_https_proxy="http://u:proxy-password@p:3128", docker_cache_no_proxy="10.0.0.0/8"))
+    secret = recorder.one("kubernetes:core/v1:Secret")
+    assert set(secret["stringData"]) == {"HTTPS_PROXY", "NO_PROXY"}
+    assert container(recorder)["envFrom"] == [{"secretRef": {"name": "docker-cache-proxies-made"}}]
+    assert "proxy-password" not in str(recorder.one(DEPLOYMENT))
+
+
+def test_without_proxies_there_is_no_secret(recorder: Recorder) -> None:
+    deploy(stack())
+    assert recorder.of("kubernetes:core/v1:Secret") == []
+    assert not container(recorder).get("envFrom")
+
+
+def test_every_kubernetes_resource_goes_through_the_explicit_provider(recorder: Recorder) -> None:
+    deploy(stack())
+    made = [resource for resource in recorder.resources if resource.typ.startswith("kubernetes:")]
+    assert made
+    for resource in made:
+        assert "cluster" in (resource.provider or ""), f"{resource.name} would use the user's current context"
+
+
+def test_the_type_tokens_do_not_change(recorder: Recorder) -> None:
+    deploy(stack())
+    assert {resource.typ for resource in recorder.resources} == {
+        "pulumi:providers:kubernetes",
+        "docker-cache:registry:RegistryCache",
+        "docker-cache:storage:CacheStorage",
+        "docker-cache:nodes:NodeMirrors",
+        COMMAND,
+        DEPLOYMENT,
+        "kubernetes:core/v1:ConfigMap",
+        "kubernetes:core/v1:Service",
+    }, "a changed token replaces every resource below it in stacks that exist"

@@ -1,0 +1,108 @@
+"""`in_pod/serve.sh` with a shell on this machine. The registry and df are in-test programs on PATH: what is tested is the choice."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SERVE = Path(__file__).resolve().parents[2] / "in_pod" / "serve.sh"
+PROGRAMS = {
+    # Writes which configuration it was started with; ends at once where the test says that the upstream is away.
+    "registry": 'echo "start $(basename "$2")" >> "$STAGE/events"\n'
+    'case $2 in *proxy.yml) [ -e "$STAGE/upstream-away" ] && exit 2;; esac\n'
+    'trap \'echo "end $(basename "$2")" >> "$STAGE/events"; exit 0\' TERM\n'
+    "while true; do sleep 0.05; done\n",
+    "df": 'echo header; echo "fs 100 0 100 $(cat "$STAGE/used")% /x"\n',
+    "sleep": 'exec /bin/sleep "$(case $1 in 5) echo 0.1;; *) echo "$1";; esac)"\n',
+}
+
+
+class Stage:
+    """A running serve.sh, the events of its registries and the disk it sees."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        bin_folder = folder / "bin"
+        bin_folder.mkdir()
+        for name, text in PROGRAMS.items():
+            (bin_folder / name).write_text(f"#!/bin/sh\n{text}")
+            (bin_folder / name).chmod(0o755)
+        self.environment = os.environ | {"STAGE": str(folder), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+
+    def use(self, percent: int) -> None:
+        (self.folder / "used").write_text(str(percent))
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["sh", str(SERVE), str(self.folder), "15"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def events(self) -> list[str]:
+        file = self.folder / "events"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def wait_for(self, events: list[str]) -> None:
+        deadline = time.monotonic() + 10
+        while self.events() != events:
+            assert time.monotonic() < deadline, f"saw {self.events()} instead of {events}"
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=10)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    if made.process.poll() is None:
+        os.killpg(made.process.pid, signal.SIGKILL)
+
+
+def test_with_room_on_the_disk_it_pulls_through(stage: Stage) -> None:
+    stage.use(85)
+    stage.start()
+    stage.wait_for(["start proxy.yml"])
+
+
+def test_below_the_share_it_starts_with_what_is_stored(stage: Stage) -> None:
+    stage.use(86)
+    stage.start()
+    stage.wait_for(["start stored.yml"])
+
+
+def test_it_changes_over_while_running_and_back_only_past_the_edge(stage: Stage) -> None:
+    stage.use(50)
+    stage.start()
+    stage.wait_for(["start proxy.yml"])
+    stage.use(90)
+    stage.wait_for(["start proxy.yml", "end proxy.yml", "start stored.yml"])
+    stage.use(85)
+    time.sleep(1)
+    assert stage.events()[-1] == "start stored.yml", "at the edge the two would alternate"
+    stage.use(84)
+    stage.wait_for(["start proxy.yml", "end proxy.yml", "start stored.yml", "end stored.yml", "start proxy.yml"])
+
+
+def test_with_the_upstream_away_at_start_it_serves_what_is_stored(stage: Stage) -> None:
+    stage.use(10)
+    (stage.folder / "upstream-away").touch()
+    stage.start()
+    stage.wait_for(["start proxy.yml", "start stored.yml"])
+
+
+def test_it_ends_when_told_to_and_its_registry_with_it(stage: Stage) -> None:
+    stage.use(10)
+    stage.start()
+    stage.wait_for(["start proxy.yml"])
+    assert stage.stop() == 0
+    assert stage.events()[-1] == "end proxy.yml"

@@ -1,0 +1,236 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from settings import cluster
+from settings.access import resolve
+from settings.cluster import find_cluster, version_problem
+from settings.loading import Disabled, SettingsError, load
+from settings.model import Node, Settings
+from settings.stack import read_stack
+from tests.unit.stacks import HOST_KEY, KUBECONFIG, configuration, node
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def checked(**keys: str) -> Settings:
+    settings = load(configuration(**keys).get)
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def problems(read: Callable[[str], str | None]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(read)
+    return caught.value.problems
+
+
+def test_a_short_configuration_has_the_documented_defaults() -> None:
+    settings = checked()
+    assert settings.docker_cache_storage_backend == "filesystem"
+    assert settings.docker_cache_fs_mount_path == "/var/lib/registry"
+    assert settings.docker_cache_fs_min_free == 15
+    assert settings.docker_cache_remote_url == "https://registry-1.docker.io"
+    assert settings.docker_cache_image == "registry:3.1.2"
+    assert settings.entry == "http://10.0.0.1:30500", "the entry is the first master's address and the NodePort"
+
+
+def test_the_entry_is_taken_from_the_first_master_of_the_list() -> None:
+    nodes = [node("w1", "10.0.0.2"), node("m1", "10.0.0.7", kube_master=True), node("m2", "10.0.0.8", kube_master=True)]
+    settings = load(configuration(nodes).get)
+    assert isinstance(settings, Settings)
+    assert settings.entry == "http://10.0.0.7:30500"
+
+
+@pytest.mark.parametrize("spelling", ["true", "True", "TRUE", "yes", "on"])
+def test_true_is_accepted_in_every_spelling_found_in_the_wild(spelling: str) -> None:
+    assert isinstance(load(configuration(enable_docker_cache=spelling).get), Settings)
+
+
+@pytest.mark.parametrize("spelling", ["false", "False", "no", "off", ""])
+def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling: str) -> None:
+    wrong = configuration(enable_docker_cache=spelling, docker_cache_remote_url="not a url", docker_cache_nodes="}")
+    assert isinstance(load(wrong.get), Disabled)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("enable_docker_cache", "ja", 'enable_docker_cache is "ja": use true or false'),
+        ("docker_cache_storage_backend", "s3", 'docker_cache_storage_backend is "s3": use "filesystem"'),
+        ("docker_cache_fs_mount_path", "var/x", 'docker_cache_fs_mount_path is "var/x": use an absolute path such as /var/lib/registry'),
+        ("docker_cache_fs_mount_path", "/", 'docker_cache_fs_mount_path is "/": use an absolute path such as /var/lib/registry'),
+        ("docker_cache_fs_min_free", "120%", 'docker_cache_fs_min_free is "120%": use a share of the disk from 1% to 90%, such as 15%'),
+        ("docker_cache_fs_size", "many", 'docker_cache_fs_size is "many": use a size such as 100Gi'),
+        ("docker_cache_remote_url", "ftp://x", 'docker_cache_remote_url is "ftp://x": use a URL such as https://registry-1.docker.io'),
+        ("docker_cache_entry", "http://h:1/p", 'docker_cache_entry is "http://h:1/p": use host:port or a URL without a path, such as http://10.0.0.1:30500'),
+        ("docker_cache_image", "a b", 'docker_cache_image is "a b": use an image reference such as registry:3.1.2'),
+        ("docker_cache_ssh_port", "99999", 'docker_cache_ssh_port is "99999": use a port from 1 to 65535'),
+        ("docker_cache_nodes", "}", "docker_cache_nodes is not a list: see docs/configuration.md for its form"),
+        ("docker_cache_nodes", "[]", "docker_cache_nodes is wrong: list at least one node"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_the_key_the_value_and_the_remedy(key: str, value: str, message: str) -> None:
+    assert problems(configuration(**{key: value}).get) == [message]
+
+
+def test_every_wrong_key_is_reported_at_once() -> None:
+    wrong = configuration(docker_cache_remote_url="x", docker_cache_fs_min_free="0", docker_cache_ssh_port="-1")
+    assert len(problems(wrong.get)) == 3
+
+
+def test_a_missing_context_is_named() -> None:
+    without = configuration()
+    del without["docker_cache_kube_context"]
+    assert problems(without.get) == ["docker_cache_kube_context is missing: it has no default"]
+
+
+def test_a_wrong_key_of_a_node_is_named_by_the_nodes_name() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True), node("w1", "not a host", port=0, colour="red")]
+    assert problems(configuration(nodes).get) == [
+        'docker_cache_nodes[w1].host is "not a host": use an IP address or a host name',
+        'docker_cache_nodes[w1].port is "0": use a port from 1 to 65535',
+        "docker_cache_nodes[w1].colour is not a key that is known here: see docs/configuration.md",
+    ]
+
+
+def test_two_nodes_with_one_name_or_one_address_are_refused_and_a_list_without_master_too() -> None:
+    found = problems(configuration([node("w1", "10.0.0.2"), node("w1", "10.0.0.2")]).get)
+    assert 'docker_cache_nodes has the name "w1" twice: give each node a name of its own' in found
+    assert 'docker_cache_nodes has "10.0.0.2:22" twice: list each node once' in found
+    assert any("names no master" in line for line in found)
+
+
+def test_no_master_is_needed_where_entry_and_storage_class_are_given() -> None:
+    keys = {"docker_cache_entry": "10.9.9.9:30500", "docker_cache_fs_storage_class": "nfs"}
+    settings = load(configuration([node("w1", "10.0.0.2")], **keys).get)
+    assert isinstance(settings, Settings)
+    assert settings.entry == "http://10.9.9.9:30500"
+
+
+def test_a_secrets_value_is_never_shown() -> None:
+    secret = "not-to-be-shown"
+    nodes = [node("m1", "10.0.0.1", kube_master=True, password=[secret], private_key={"x": secret})]
+    found = problems(configuration(nodes).get)
+    assert len(found) == 2
+    assert secret not in "".join(found)
+
+
+def test_a_trailing_slash_of_the_upstream_is_tolerated() -> None:
+    assert checked(docker_cache_remote_url="https://r.example/").docker_cache_remote_url == "https://r.example"
+
+
+def test_every_key_is_described_in_the_project_file_without_a_type() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert set(declared) == set(Settings.model_fields), "a key is described but not read, or read but not described"
+    for key, entry in declared.items():
+        assert len(entry["description"]) > 20, f"{key} needs a description"
+        assert "type" not in entry, f"{key}: the engine would refuse values before the model sees them"
+        assert entry["default"] == "", f"{key}: without a default the engine demands the key"
+
+
+def test_every_key_has_a_line_in_the_configuration_page() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    for key in (*Settings.model_fields, *Node.model_fields):
+        assert f"`{key}`" in page, f"docs/configuration.md does not have {key}"
+
+
+def access(
+    nodes: list[dict[str, object]], environment: dict[str, str] | None = None, **keys: str
+) -> tuple[list[str], list[str]]:
+    settings = load(configuration(nodes, **keys).get)
+    assert isinstance(settings, Settings)
+    found, wrong = resolve(settings, ROOT, environment or {})
+    return [
+        f"{item.user}@{item.host}:{item.port} {item.private_key or ''}{item.password or ''}".strip() for item in found
+    ], wrong
+
+
+def test_a_nodes_own_access_wins_over_the_stacks() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True), node("w1", "10.0.0.2", user="u", port=2222, password="own")]
+    found, wrong = access(nodes, docker_cache_ssh_user="admin")
+    assert found == ["admin@10.0.0.1:22 private-key-text", "u@10.0.0.2:2222 own"]
+    assert wrong == []
+
+
+def test_without_key_and_password_there_must_be_an_agent() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True)]
+    _, wrong = access(nodes, docker_cache_ssh_private_key="")
+    assert len(wrong) == 1
+    assert "docker_cache_nodes[m1] has nothing to sign in with" in wrong[0]
+    assert access(nodes, {"SSH_AUTH_SOCK": "/run/agent"}, docker_cache_ssh_private_key="")[1] == []
+
+
+def test_a_node_without_host_key_is_refused_unless_trust_is_asked_for_by_name() -> None:
+    nodes: list[dict[str, object]] = [{"name": "m1", "host": "10.0.0.1", "kube_master": True}]
+    assert "ssh-keyscan" in access(nodes)[1][0]
+    assert access(nodes, docker_cache_ssh_trust_any_host_key="true")[1] == []
+
+
+def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "absent")
+    nodes = [node("m1", "10.0.0.1", kube_master=True, private_key_path=path)]
+    assert access(nodes)[1] == [
+        f'docker_cache_nodes[m1].private_key_path is "{path}": the file can\'t be read: No such file or directory'
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", [HOST_KEY, f"10.0.0.1 {HOST_KEY}", f"{HOST_KEY} root@m1", f"[10.0.0.1]:22 {HOST_KEY}\n"]
+)
+def test_a_host_key_is_taken_from_every_form_that_openssh_writes(line: str) -> None:
+    settings = load(configuration([{"name": "m1", "host": "10.0.0.1", "kube_master": True, "host_key": line}]).get)
+    assert isinstance(settings, Settings)
+    assert resolve(settings, ROOT, {})[0][0].host_key == HOST_KEY
+
+
+def test_the_context_is_never_the_current_one_by_accident() -> None:
+    with pytest.raises(SettingsError) as caught:
+        find_cluster(checked(docker_cache_kube_context="staging"), ROOT)
+    assert caught.value.problems == ['docker_cache_kube_context is "staging": docker_cache_kubeconfig has prod']
+
+
+def test_a_kubeconfig_may_be_a_file_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(KUBECONFIG)
+    assert find_cluster(checked(docker_cache_kubeconfig=str(file)), ROOT).context == "prod"
+    file.write_text("nonsense")
+    with pytest.raises(SettingsError, match="is not a kubeconfig"):
+        find_cluster(checked(docker_cache_kubeconfig=str(file)), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_old"),
+    [("v1.21.14", True), ("v1.22.0", False), ("v1.34.2", False), ("v1.9.1+k3s", True), ("v2.0.0", False)],
+)
+def test_a_cluster_older_than_server_side_apply_is_refused(version: str, is_old: bool) -> None:
+    problem = version_problem(version)
+    assert (problem is not None) == is_old
+    if problem:
+        assert version in problem
+        assert "1.22" in problem
+
+
+def test_a_cluster_that_does_not_answer_is_named_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    with pytest.raises(SettingsError, match='the cluster of docker_cache_kube_context "prod" does not answer'):
+        read_stack(configuration().get, ROOT, {})
+
+
+def test_problems_of_files_and_cluster_come_together() -> None:
+    nodes: list[dict[str, object]] = [{"name": "m1", "host": "10.0.0.1", "kube_master": True}]
+    with pytest.raises(SettingsError) as caught:
+        read_stack(configuration(nodes, docker_cache_kube_context="x").get, ROOT, {})
+    assert len(caught.value.problems) == 2
+
+
+def test_the_development_stack_is_valid() -> None:
+    config = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
+    values = {
+        key.removeprefix("docker-cache:"): value if isinstance(value, str) else json.dumps(value)
+        for key, value in config.items()
+    }
+    assert isinstance(load(values.get), Settings)
