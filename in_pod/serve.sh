@@ -31,6 +31,18 @@ switch_to() {
     draining="$draining $registry"
     kill -TERM "$registry" 2>/dev/null
     start "$1"
+    switched=yes
+}
+
+# Right after a switch the old process may have held the port still: that is no reason to give the upstream up.
+revive() {
+    if [ "$mode" = proxy ] && [ "$switched" = no ]; then
+        retry_at=$(($(date +%s) + retry_seconds))
+        say "the registry that pulls through ended (can it reach the upstream?): serving what is stored for $retry_seconds s"
+    fi
+    wanted_mode
+    start "$wanted"
+    switched=no
 }
 
 # One more percent before storing again, so that the two do not alternate at the edge.
@@ -61,6 +73,7 @@ draining=
 retry_at=0
 low=no
 mode=proxy
+switched=no
 wanted_mode
 [ "$low" = yes ] && say "$free % of $store is free, less than $min_free %: serving what is stored, storing nothing"
 start "$wanted"
@@ -70,12 +83,10 @@ while true; do
     sleep "$check_seconds" &
     wait $!
     if ! kill -0 "$registry" 2>/dev/null; then
-        [ "$mode" = proxy ] && retry_at=$(($(date +%s) + retry_seconds))
-        say "the registry ($mode.yml) ended; if that is the upstream, what is stored is served until it is back"
-        wanted_mode
-        start "$wanted"
+        revive
         continue
     fi
+    switched=no
     wanted_mode
     [ "$wanted" = "$mode" ] && continue
     if [ "$wanted" = stored ]; then

@@ -50,8 +50,9 @@ class Stage:
         return file.read_text().splitlines() if file.exists() else []
 
     def wait_for(self, events: list[str]) -> None:
+        """Old and new process overlap on a change, so that their order is open."""
         deadline = time.monotonic() + 10
-        while self.events() != events:
+        while sorted(self.events()) != sorted(events):
             assert time.monotonic() < deadline, f"saw {self.events()} instead of {events}"
             time.sleep(0.02)
 
@@ -88,7 +89,7 @@ def test_it_changes_over_while_running_and_back_only_past_the_edge(stage: Stage)
     stage.wait_for(["start proxy.yml", "end proxy.yml", "start stored.yml"])
     stage.use(85)
     time.sleep(1)
-    assert stage.events()[-1] == "start stored.yml", "at the edge the two would alternate"
+    assert stage.events().count("start proxy.yml") == 1, "at the edge the two would alternate"
     stage.use(84)
     stage.wait_for(["start proxy.yml", "end proxy.yml", "start stored.yml", "end stored.yml", "start proxy.yml"])
 
