@@ -33,6 +33,8 @@ class Machine:
     binds: dict[Path, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     """Files of the Debian root that this machine does not have."""
+    disks: dict[str, str] = field(default_factory=dict)
+    """Folders that are a small file system of their own, with its size: for disks that fill up."""
     volumes: tuple[str, ...] = ()
     """Folders that must not lie on an overlay, since an overlay file system is mounted in them."""
 
@@ -64,6 +66,7 @@ MACHINES = (
         ),
         binds={BIN / "kubernetes": "/opt/tools", STATE / "images": "/opt/images"},
         without=("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service", "etc/init.d/docker"),
+        disks={"/var/lib/registry": "1g"},
         volumes=("/var/lib/containerd", "/var/lib/kubelet"),
     ),
     Machine(

@@ -123,6 +123,7 @@ def boot(machine: Machine) -> None:
             "--resolv-conf=off",
             "--timezone=off",
             f"--network-namespace-path=/run/netns/{machine.name}",
+            *(f"--tmpfs={folder}:mode=0755,size={size}" for folder, size in machine.disks.items()),
             *volumes,
             *binds,
         ],

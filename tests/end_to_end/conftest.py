@@ -1,0 +1,143 @@
+"""The sandbox for the end-to-end tests: real cluster, real docker nodes, real registry."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sandbox import lifecycle
+from sandbox.enter import ask
+from sandbox.processes import init_pid
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = ("pai-worker1", "pai-worker2")
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+class Sandbox:
+    """The commands that a user has, with their results."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on(self, machine: str, *command: str, seconds: float = 120) -> str:
+        """Output of a command that has to succeed on a machine."""
+        result = self.try_on(machine, *command, seconds=seconds)
+        assert result.returncode == 0, f"{machine}: {' '.join(command)}\n{result.stdout}{result.stderr}"
+        return result.stdout.strip()
+
+    def try_on(self, machine: str, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        return ask(machine, *command, seconds=seconds)
+
+    def pulumi(self, *arguments: str, **changes: object) -> subprocess.CompletedProcess[str]:
+        """`sandbox/pulumi` on the dev stack; `changes` are keys that differ from Pulumi.dev.yaml."""
+        command = [str(ROOT / "sandbox/pulumi"), *arguments, "--stack", "dev"]
+        if changes:
+            command += ["--config-file", str(self._configuration(changes))]
+        return run(command)
+
+    def _configuration(self, changes: dict[str, object]) -> Path:
+        document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+        document["config"] |= {f"docker-cache:{key}": value for key, value in changes.items()}
+        file = self._folder / "Pulumi.dev.yaml"
+        file.write_text(yaml.safe_dump(document))
+        return file
+
+    def up(self, **changes: object) -> str:
+        result = self.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", **changes)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def destroy(self) -> str:
+        result = self.pulumi("destroy", "--yes", "--skip-preview", "--continue-on-error")
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def kubectl(self, *arguments: str) -> str:
+        result = run([str(ROOT / "sandbox/kubectl"), *arguments])
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout.strip()
+
+    def upstream(self) -> dict[str, int]:
+        counters: dict[str, int] = json.loads(run([str(ROOT / "sandbox/upstream-stats")]).stdout)
+        return counters
+
+    def reset_upstream(self) -> None:
+        assert run([str(ROOT / "sandbox/upstream-stats"), "--reset"]).returncode == 0
+
+    def pull_anew(self, machine: str, image: str) -> None:
+        """Pull with nothing of the image on the node."""
+        self.try_on(machine, "docker", "image", "rm", "--force", image)
+        self.on(machine, "docker", "pull", "--quiet", image)
+
+    def mirrors(self, machine: str) -> list[str]:
+        live: list[str] = (
+            json.loads(self.on(machine, "docker", "info", "--format", "{{json .RegistryConfig.Mirrors}}")) or []
+        )
+        return live
+
+    def docker_pid(self, machine: str) -> str:
+        return self.on(machine, "cat", "/var/run/docker.pid")
+
+    def pod(self) -> str:
+        """The registry's pod; one that is on its way out does not count."""
+        found = self.kubectl("get", "pods", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", "json")
+        pods = [pod["metadata"] for pod in json.loads(found)["items"]]
+        (name,) = [pod["name"] for pod in pods if "deletionTimestamp" not in pod]
+        return str(name)
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A running sandbox with an empty dev stack; it ends with the tests unless it ran before them."""
+    missing = lifecycle.missing_requirements()
+    if missing:
+        leave_out(request.config, missing)
+    ran_before = init_pid() is not None
+    lifecycle.up()
+    made = Sandbox(tmp_path_factory.mktemp("stack"))
+    run([str(ROOT / "sandbox/pulumi"), "stack", "select", "--create", "dev"])
+    made.destroy()
+    made.reset_upstream()
+    yield made
+    if ran_before:
+        made.destroy()
+    else:
+        lifecycle.down()
+
+
+def leave_out(config: pytest.Config, missing: list[str]) -> None:
+    """Skip what needs the sandbox, and say so in the last lines; in continuous integration that is a failure."""
+    reason = "this machine lacks what the sandbox needs: " + "; ".join(missing)
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    config.stash.setdefault(LEFT_OUT, []).append(reason)
+    pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for reason in dict.fromkeys(config.stash.get(LEFT_OUT, [])):
+        terminalreporter.section("left out")
+        terminalreporter.line(f"end-to-end tests: {reason}")
+
+
+@pytest.fixture
+def workers(sandbox: Sandbox) -> Iterator[Sandbox]:
+    """Both workers with the daemon.json they have at first (none), before and after."""
+    yield sandbox
+    for worker in WORKERS:
+        sandbox.try_on(worker, "sh", "-c", "docker rm -f $(docker ps -aq) 2>/dev/null")
+
+
+@pytest.fixture(autouse=True)
+def _fail_early_without_make() -> None:
+    assert shutil.which("make"), "make is needed"
