@@ -17,6 +17,8 @@ from sandbox.progress import SandboxError
 from settings.loading import Disabled, SettingsError
 from settings.stack import read_stack
 
+LOG_WIDTH = 140
+
 
 def up(stack: StackName, *, yes: bool) -> int:
     """Bring the stack up and prove it. A node that fails does not keep the others from being done."""
@@ -65,7 +67,12 @@ def proof_from_stdin() -> int:
     if isinstance(stack, Disabled):
         print("enable_docker_cache is off: there is nothing to prove")
         return 0
-    return 0 if prove(stack, Console()) else 1
+    return 0 if prove(stack, console()) else 1
+
+
+def console() -> Console:
+    """As wide as the terminal; a log has no width of its own, and a table should not be folded there."""
+    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
 
 
 def main() -> int:

@@ -125,7 +125,8 @@ def leave_out(config: pytest.Config, missing: list[str]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for reason in dict.fromkeys(config.stash.get(LEFT_OUT, [])):
+    reasons: list[str] = config.stash.get(LEFT_OUT, [])
+    for reason in dict.fromkeys(reasons):
         terminalreporter.section("left out")
         terminalreporter.line(f"end-to-end tests: {reason}")
 

@@ -17,7 +17,7 @@ def node(name: str, host: str, **keys: object) -> dict[str, object]:
     return {"name": name, "host": host, "host_key": HOST_KEY, **keys}
 
 
-def configuration(nodes: list[dict[str, object]] | None = None, **keys: str) -> dict[str, str]:
+def configuration(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> dict[str, str]:
     """A valid enabled configuration with one master and one worker; `keys` are set on top."""
     listed = nodes if nodes is not None else [node("m1", "10.0.0.1", kube_master=True), node("w1", "10.0.0.2")]
     return {

@@ -1,7 +1,7 @@
 """What the program creates, recorded by mocks: no engine, no cluster."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +38,8 @@ class Recorder(pulumi.runtime.Mocks):
             outputs["metadata"] = {"name": f"{args.name}-made", **outputs["metadata"]}
         return args.name, {**outputs, "stdout": "done"}
 
-    def call(self, _args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
-        return {}
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(f"{args.token} is called: the program asks no provider")
 
     def of(self, kind: str) -> list[pulumi.runtime.MockResourceArgs]:
         return [resource for resource in self.resources if resource.typ == kind]
@@ -91,15 +91,13 @@ def stack(nodes: list[dict[str, object]] | None = None, **keys: str) -> Stack:
 def deploy(subject: Stack) -> None:
     """As `__main__.py` does, and wait for everything."""
 
-    @pulumi.runtime.test
     def run() -> pulumi.Output[Any]:
         provider = k8s.Provider("cluster", kubeconfig=subject.cluster.kubeconfig, context=subject.cluster.context)
         cache = RegistryCache("docker-cache", registry_cache_args(subject), provider=provider)
         mirrors = NodeMirrors("nodes", node_mirrors_args(subject), pulumi.ResourceOptions(depends_on=[cache]))
         return pulumi.Output.all(*mirrors.results.values())
 
-    call: Callable[[], None] = run
-    call()
+    pulumi.runtime.test(run)()  # type: ignore[no-untyped-call]
 
 
 def container(recorder: Recorder) -> dict[str, Any]:
