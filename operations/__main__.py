@@ -95,6 +95,7 @@ def main() -> int:
         print(f"docker-cache: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("docker-cache: stopped; what was done so far is recorded, run it again to go on", file=sys.stderr)
         return 130
 
 

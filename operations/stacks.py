@@ -79,11 +79,17 @@ def run_quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def run_in_foreground(command: Sequence[str], *, text: str | None = None) -> int:
-    """Run it with the terminal; its exit status. Ctrl-C is the command's: pulumi ends its running steps, so wait for it."""
+    """Run it with the terminal; its exit status. Ctrl-C is the command's: pulumi ends its running steps, so it is awaited.
+
+    Raises KeyboardInterrupt once the command has ended, so that nothing follows what the user stopped.
+    """
+    interrupts: list[int] = []
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE if text is not None else None, text=True) as process:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        previous = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
         try:
             process.communicate(text)
-            return process.returncode
         finally:
             signal.signal(signal.SIGINT, previous)
+    if interrupts:
+        raise KeyboardInterrupt
+    return process.returncode
