@@ -29,11 +29,19 @@ class NodeMirrors(pulumi.ComponentResource):
     def __init__(self, name: str, args: NodeMirrorsArgs, opts: pulumi.ResourceOptions) -> None:
         super().__init__("docker-cache:nodes:NodeMirrors", name, None, opts)
         flags = ("--allow-pending-changes",) if args.allow_pending_changes else ()
-        script = NodeScript(
-            script="docker_mirror.py",
-            create=("apply", args.entry, *flags),
-            delete=("remove", *flags),
-        )
         child = pulumi.ResourceOptions(parent=self)
-        self.results = {node.name: run_on_node(node.identity, node, script, child).stdout for node in args.nodes}
+        self.results = {
+            node.name: run_on_node(node.identity, node, mirror_script(args.entry, node, flags), child).stdout
+            for node in args.nodes
+        }
         self.register_outputs({})
+
+
+def mirror_script(entry: str, node: Access, flags: Sequence[str]) -> NodeScript:
+    """The owner keeps a renamed node's mirror: the old name's Command is deleted after the new one's was made."""
+    owner = ("--owner", node.identity)
+    return NodeScript(
+        script="docker_mirror.py",
+        create=("apply", entry, *owner, *flags),
+        delete=("remove", *owner, *flags),
+    )

@@ -112,11 +112,21 @@ def pod_spec(
             "run_as_user": USER_ID,
             "run_as_group": USER_ID,
             "fs_group": USER_ID,
+            # Else the kubelet walks every blob of a claim at each start of the pod.
+            "fs_group_change_policy": "OnRootMismatch",
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
         "termination_grace_period_seconds": registry.DRAIN_SECONDS + 15,
     }
-    return pod | {"node_selector": {"kubernetes.io/hostname": storage.node_name}} if storage.node_name else pod
+    return pod | {"affinity": on_node(storage.node_name)} if storage.node_name else pod
+
+
+def on_node(name: str) -> k8s.core.v1.AffinityArgsDict:
+    """By the node's name: its hostname label is another at times."""
+    term: k8s.core.v1.NodeSelectorTermArgsDict = {
+        "match_fields": [{"key": "metadata.name", "operator": "In", "values": [name]}]
+    }
+    return {"node_affinity": {"required_during_scheduling_ignored_during_execution": {"node_selector_terms": [term]}}}
 
 
 def container(args: RegistryCacheArgs, proxies: pulumi.Input[str] | None) -> k8s.core.v1.ContainerArgsDict:

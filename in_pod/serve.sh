@@ -12,6 +12,8 @@ min_free=$2
 configuration=${CONFIGURATION:-/etc/docker-cache}
 check_seconds=5
 retry_seconds=30
+trial_port=5003
+trial_metrics_port=5004
 
 say() {
     echo "serve.sh: $*"
@@ -21,45 +23,74 @@ free_percent() {
     df -P "$store" | tail -n 1 | { read -r _ _ _ _ used _ && echo $((100 - ${used%\%})); }
 }
 
+# One more percent before storing again, so that the two modes do not alternate at the edge.
+look_at_disk() {
+    free=$(free_percent)
+    floor=$min_free
+    [ "$low" = yes ] && floor=$((min_free + 1))
+    if [ "${free:-0}" -lt "$floor" ]; then
+        [ "$low" = no ] && say "$free % of $store is free, less than $min_free %: serving what is stored, storing nothing"
+        low=yes
+    else
+        [ "$low" = yes ] && say "$free % of $store is free again"
+        low=no
+    fi
+}
+
+# The registry that serves goes on while another, on ports of its own, shows that the upstream can be reached again.
+upstream_is_back() {
+    [ "$(date +%s)" -lt "$retry_at" ] && return 1
+    REGISTRY_HTTP_ADDR=127.0.0.1:$trial_port REGISTRY_HTTP_DEBUG_ADDR=127.0.0.1:$trial_metrics_port \
+        registry serve "$configuration/proxy.yml" >/dev/null 2>&1 &
+    trial=$!
+    pause
+    wget -q -O /dev/null "http://127.0.0.1:$trial_port/"
+    answered=$?
+    kill -KILL "$trial" 2>/dev/null
+    retry_at=$(($(date +%s) + retry_seconds))
+    return "$answered"
+}
+
+wanted_mode() {
+    look_at_disk
+    wanted=stored
+    [ "$low" = yes ] && return
+    if [ "$away" = yes ]; then
+        upstream_is_back || return
+        away=no
+    fi
+    wanted=proxy
+}
+
 start() {
     mode=$1
     registry serve "$configuration/$mode.yml" &
     registry=$!
 }
 
-switch_to() {
+switch() {
+    [ "$wanted" = proxy ] && say "pulling through again"
     draining="$draining $registry"
     kill -TERM "$registry" 2>/dev/null
-    start "$1"
+    start "$wanted"
     switched=yes
 }
 
 # Right after a switch the old process may have held the port still: that is no reason to give the upstream up.
 revive() {
     if [ "$mode" = proxy ] && [ "$switched" = no ]; then
+        away=yes
         retry_at=$(($(date +%s) + retry_seconds))
-        say "the registry that pulls through ended (can it reach the upstream?): serving what is stored for $retry_seconds s"
+        say "the registry that pulls through ended (can it reach the upstream?): serving what is stored until it can"
     fi
     wanted_mode
     start "$wanted"
     switched=no
 }
 
-# One more percent before storing again, so that the two do not alternate at the edge.
-wanted_mode() {
-    free=$(free_percent)
-    floor=$min_free
-    [ "$mode" = stored ] && [ "$low" = yes ] && floor=$((min_free + 1))
-    if [ "${free:-0}" -lt "$floor" ]; then
-        low=yes
-    else
-        low=no
-    fi
-    if [ "$low" = yes ] || [ "$(date +%s)" -lt "$retry_at" ]; then
-        wanted=stored
-    else
-        wanted=proxy
-    fi
+pause() {
+    sleep "$check_seconds" &
+    wait $!
 }
 
 stop() {
@@ -71,28 +102,20 @@ stop() {
 
 draining=
 retry_at=0
+away=no
 low=no
-mode=proxy
 switched=no
 wanted_mode
-[ "$low" = yes ] && say "$free % of $store is free, less than $min_free %: serving what is stored, storing nothing"
 start "$wanted"
 trap stop TERM INT
 
 while true; do
-    sleep "$check_seconds" &
-    wait $!
+    pause
     if ! kill -0 "$registry" 2>/dev/null; then
         revive
         continue
     fi
     switched=no
     wanted_mode
-    [ "$wanted" = "$mode" ] && continue
-    if [ "$wanted" = stored ]; then
-        say "$free % of $store is free, less than $min_free %: serving what is stored, storing nothing"
-    else
-        say "$free % of $store is free: pulling through again"
-    fi
-    switch_to "$wanted"
+    [ "$wanted" = "$mode" ] || switch
 done

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import kubernetes
+import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from components.metadata import LABELS, NAMESPACE
 from rendering.registry import PROXY_METRICS_PORT, STORED_METRICS_PORT
 from settings.cluster import Cluster, api_client
+
+ASK_SECONDS = 15
 
 
 class MetricsError(Exception):
@@ -39,20 +42,27 @@ class CacheMetrics:
     def read(self) -> Counts:
         """Raises MetricsError where no pod answers."""
         errors = []
-        for pod in self._ready_pods():
+        for pod in self._running_pods():
             # The read-only process has another port than the one that pulls through.
             for port in (PROXY_METRICS_PORT, STORED_METRICS_PORT):
                 try:
-                    text = self._api.connect_get_namespaced_pod_proxy_with_path(f"{pod}:{port}", NAMESPACE, "metrics")
-                except kubernetes.client.ApiException as error:
-                    errors.append(f"{pod}:{port}: {error.reason}")
+                    text = self._api.connect_get_namespaced_pod_proxy_with_path(
+                        f"{pod}:{port}", NAMESPACE, "metrics", _request_timeout=ASK_SECONDS
+                    )
+                except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
+                    errors.append(f"{pod}:{port}: {getattr(error, 'reason', error)}")
                 else:
                     return parse(str(text))
         raise MetricsError("no registry pod answers for its counters" + "".join(f"; {error}" for error in errors))
 
-    def _ready_pods(self) -> list[str]:
+    def _running_pods(self) -> list[str]:
         selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
-        found = self._api.list_namespaced_pod(NAMESPACE, label_selector=selector).to_dict()
+        try:
+            found = self._api.list_namespaced_pod(
+                NAMESPACE, label_selector=selector, _request_timeout=ASK_SECONDS
+            ).to_dict()
+        except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
+            raise MetricsError(f"the cluster does not answer: {getattr(error, 'reason', error)}") from error
         pods: list[dict[str, dict[str, str | None]]] = found["items"]
         running = [pod["metadata"] for pod in pods if pod["status"]["phase"] == "Running"]
         return [str(metadata["name"]) for metadata in running if metadata["deletion_timestamp"] is None]
@@ -63,7 +73,9 @@ def parse(text: str) -> Counts:
     manifests = misses = served = 0.0
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == "registry_http_requests_total" and sample.labels.get("handler") == "manifest":
+            # A 404 or 503 of the cache is what sends docker to the hub.
+            is_answered = sample.labels.get("code", "").startswith("2")
+            if is_answered and sample.name == "registry_http_requests_total" and sample.labels["handler"] == "manifest":
                 manifests += sample.value
             if sample.name == "registry_proxy_misses_total":
                 misses += sample.value

@@ -70,7 +70,10 @@ async def ask_engine(shell: Shell) -> Engine | None:
     """None where the node has no docker."""
     if not await shell.run("sh", "-c", "command -v docker || true", seconds=ASK_SECONDS):
         return None
-    info = json.loads(await shell.run("docker", "info", "--format", "{{json .}}", seconds=ASK_SECONDS))
+    try:
+        info = json.loads(await shell.run("docker", "info", "--format", "{{json .}}", seconds=ASK_SECONDS))
+    except json.JSONDecodeError as error:
+        raise NodeError("`docker info` gives no JSON: is it docker?") from error
     mirrors = (info.get("RegistryConfig") or {}).get("Mirrors") or []
     return Engine(
         version=f"docker {info.get('ServerVersion')}", mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors)
@@ -103,14 +106,14 @@ async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics
 def judge(counted: Counts, *, is_mirror_live: bool) -> tuple[str, bool]:
     """The verdict and whether it is good."""
     if not is_mirror_live:
-        return "failed: docker does not have the mirror", False
+        return "failed: docker does not have the mirror (README: a node that drifted)", False
     if counted.manifest_requests <= 0:
         return "failed: the cache saw nothing, docker went elsewhere", False
     return ("miss" if counted.misses else "hit"), True
 
 
 def as_table(results: list[Result]) -> Table:
-    table = Table(title="Each node's pull, as counted at the cache")
+    table = Table(title="Each node's pull, as counted at the cache (other nodes' pulls in that moment count too)")
     for column in ("node", "engine", "mirror"):
         table.add_column(column, overflow="fold")
     for column in ("seconds", "bytes"):

@@ -20,13 +20,13 @@ class OperationError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StackName:
-    """`dev` and `dev-…` are the sandbox's stacks; every other is a cluster of the user's."""
+    """`dev` is the sandbox's stack; every other is a cluster of the user's."""
 
     name: str
 
     @property
     def in_sandbox(self) -> bool:
-        return self.name == "dev" or self.name.startswith("dev-")
+        return self.name == "dev"
 
     @property
     def file(self) -> Path:

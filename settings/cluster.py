@@ -1,5 +1,6 @@
 """The Kubernetes cluster that a stack names: its kubeconfig, its context, and whether it is new enough."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def find_cluster(settings: Settings, base: Path) -> Cluster:
         try:
             text, shown = read_file(given, base), f'docker_cache_kubeconfig ("{given}")'
         except ValueError as error:
-            raise SettingsError([f'docker_cache_kubeconfig is "{given}": {error}']) from error
+            raise SettingsError([f"docker_cache_kubeconfig {error}"]) from error
     contexts = context_names(text, shown)
     if settings.docker_cache_kube_context not in contexts:
         names = ", ".join(contexts) or "none"
@@ -53,12 +54,19 @@ def context_names(text: str, shown: str) -> list[str]:
 
 def check_version(cluster: Cluster) -> None:
     """Ask the API server for its version. Raises SettingsError where it is too old or does not answer."""
+    look = f"look at it with `kubectl --context {cluster.context} version`"
     try:
-        version = kubernetes.client.VersionApi(api_client(cluster)).get_code(_request_timeout=CONNECT_SECONDS)
-    except (kubernetes.config.ConfigException, kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
-        reason = str(getattr(error, "reason", None) or error)
+        client = api_client(cluster)
+        version = kubernetes.client.VersionApi(client).get_code(_request_timeout=CONNECT_SECONDS)
+    except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
+        reason = str(getattr(error, "reason", None) or type(error).__name__)
         raise SettingsError(
-            [f'the cluster of docker_cache_kube_context "{cluster.context}" does not answer: {reason}']
+            [f'the cluster of docker_cache_kube_context "{cluster.context}" does not answer: {reason}; {look}']
+        ) from error
+    except (kubernetes.config.ConfigException, ValueError, TypeError, AttributeError, KeyError) as error:
+        # Their texts may quote the kubeconfig.
+        raise SettingsError(
+            [f'docker_cache_kubeconfig can\'t be used with context "{cluster.context}": {look}']
         ) from error
     problem = version_problem(str(version.git_version))
     if problem:
@@ -67,9 +75,8 @@ def check_version(cluster: Cluster) -> None:
 
 def version_problem(git_version: str) -> str | None:
     """`v1.21.14` is too old; `v1.34.2-eks-1` is not. None where it is new enough."""
-    numbers = git_version.removeprefix("v").split(".")
-    found = (int(numbers[0]), int(numbers[1].rstrip("+")))
-    if found >= OLDEST:
+    found = re.match(r"v?(\d+)\.(\d+)", git_version)
+    if found and (int(found[1]), int(found[2])) >= OLDEST:
         return None
     oldest = ".".join(str(number) for number in OLDEST)
     return f"the cluster runs Kubernetes {git_version}: {oldest} is the oldest that is supported (server-side apply)"
@@ -77,8 +84,10 @@ def version_problem(git_version: str) -> str | None:
 
 def api_client(cluster: Cluster) -> kubernetes.client.ApiClient:
     """A client of that cluster and no other. Raises kubernetes.config.ConfigException."""
+    configuration = kubernetes.client.Configuration()
+    configuration.retries = False
     document = yaml.safe_load(cluster.kubeconfig)
-    client: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config_dict(  # type: ignore[no-untyped-call]
-        document, context=cluster.context
+    kubernetes.config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
+        document, context=cluster.context, client_configuration=configuration
     )
-    return client
+    return kubernetes.client.ApiClient(configuration)

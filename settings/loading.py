@@ -1,6 +1,7 @@
 """From the stack's configuration to checked settings, or to one list of everything that is wrong with it."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,14 @@ from settings.values import parse_bool
 
 OBJECT_KEYS = ("docker_cache_nodes",)
 SECRET_WORDS = ("private_key", "password", "kubeconfig", "http_proxy", "https_proxy")
+
+LIST_OF_NODES = "write a list of maps with name and host, see docs/configuration.md"
+OUR_WORDS = {
+    "tuple_type": LIST_OF_NODES,
+    "model_type": LIST_OF_NODES,
+    "string_type": "write it as text, in quotes",
+}
+"""pydantic's kinds of error whose own words speak of Python."""
 
 Read = Callable[[str], str | None]
 """Gives a key's text as the engine hands it on: JSON for a list or a map; None where the key is not set."""
@@ -69,18 +78,24 @@ def describe(details: ErrorDetails, read: Read) -> list[str]:
         return message.splitlines()
     key = place(details["loc"], read)
     if details["type"] == "missing":
-        return [f"{key} is missing: it has no default"]
+        return [
+            f"{key} is missing, and has no default: `pulumi config set docker-cache:{key} …`, see docs/configuration.md"
+        ]
     if details["type"] == "extra_forbidden":
         return [f"{key} is not a key that is known here: see docs/configuration.md"]
+    message = OUR_WORDS.get(details["type"], message)
     if details["type"] == "literal_error":
         message = f"use {details.get('ctx', {}).get('expected', '')}".replace("'", '"')
     return [f"{key}{shown_value(key, details['input'])}: {message[0].lower()}{message[1:]}"]
 
 
 def shown_value(key: str, value: object) -> str:
-    if any(word in key for word in SECRET_WORDS) and not key.endswith("_path"):
+    if any(word in key for word in SECRET_WORDS):
         return " is wrong (its value is not shown)"
-    return f' is "{value}"' if isinstance(value, str | int | float) else " is wrong"
+    if not isinstance(value, str | int | float):
+        return " is wrong"
+    without_password = re.sub(r"//[^/@\s]*@", "//…@", str(value))
+    return f' is "{without_password}"'
 
 
 def place(location: tuple[int | str, ...], read: Read) -> str:
@@ -96,4 +111,5 @@ def place(location: tuple[int | str, ...], read: Read) -> str:
 
 def node_name(index: int, read: Read) -> str:
     entry = json.loads(read("docker_cache_nodes") or "[]")[index]
-    return str(entry["name"]) if isinstance(entry, dict) and entry.get("name") else str(index)
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and name else str(index)

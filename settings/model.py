@@ -16,8 +16,11 @@ from settings.values import (
     NodeName,
     Percent,
     Port,
+    Proxy,
     Quantity,
     Url,
+    User,
+    check_entry,
 )
 
 NODE_PORT = 30500
@@ -35,7 +38,7 @@ class Node(Model):
     name: NodeName
     host: Host
     kube_master: Bool = False
-    user: str | None = None
+    user: User | None = None
     port: Port | None = None
     private_key: SecretStr | None = None
     private_key_path: str | None = None
@@ -65,14 +68,14 @@ class Settings(Model):
     docker_cache_fs_min_free: Percent = 15
     docker_cache_remote_url: Url = "https://registry-1.docker.io"
     docker_cache_image: ImageReference = "registry:3.1.2"
-    docker_cache_http_proxy: SecretStr | None = None
-    docker_cache_https_proxy: SecretStr | None = None
+    docker_cache_http_proxy: Proxy | None = None
+    docker_cache_https_proxy: Proxy | None = None
     docker_cache_no_proxy: str | None = None
     docker_cache_entry: Entry | None = None
     docker_cache_kubeconfig: SecretStr = SecretStr("~/.kube/config")
     docker_cache_kube_context: str
     docker_cache_nodes: Nodes
-    docker_cache_ssh_user: str = "root"
+    docker_cache_ssh_user: User = "root"
     docker_cache_ssh_port: Port = 22
     docker_cache_ssh_private_key: SecretStr | None = None
     docker_cache_ssh_private_key_path: str | None = None
@@ -91,9 +94,7 @@ class Settings(Model):
         """The URL that every node gets as its mirror; `consistent` has seen to it that there is one."""
         if self.docker_cache_entry:
             return self.docker_cache_entry
-        if self.first_master is None:
-            raise ValueError("no kube_master")
-        return f"http://{self.first_master.host}:{NODE_PORT}"
+        return check_entry(f"http://{self.first_master.host if self.first_master else ''}:{NODE_PORT}")
 
     @model_validator(mode="after")
     def consistent(self) -> Self:

@@ -25,17 +25,13 @@ class Stack:
 
     @property
     def proxy_environment(self) -> dict[str, str]:
-        settings = self.settings
-        values = {
-            "HTTP_PROXY": settings.docker_cache_http_proxy.get_secret_value()
-            if settings.docker_cache_http_proxy
-            else None,
-            "HTTPS_PROXY": settings.docker_cache_https_proxy.get_secret_value()
-            if settings.docker_cache_https_proxy
-            else None,
-            "NO_PROXY": settings.docker_cache_no_proxy,
+        secrets = {
+            "HTTP_PROXY": self.settings.docker_cache_http_proxy,
+            "HTTPS_PROXY": self.settings.docker_cache_https_proxy,
         }
-        return {name: value for name, value in values.items() if value}
+        values = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+        no_proxy = self.settings.docker_cache_no_proxy
+        return values | ({"NO_PROXY": no_proxy} if no_proxy else {})
 
 
 def read_stack(read: Read, base: Path, environment: Mapping[str, str]) -> Stack | Disabled:

@@ -5,12 +5,14 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 TRUE_WORDS = {"true", "yes", "on"}
 FALSE_WORDS = {"false", "no", "off", ""}
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
+HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
+USER = re.compile(r"[A-Za-z_][-\w.]*\$?")
+PLAIN_PATH = re.compile(r"[-\w./~@+ ]{1,255}")
 PORTS = range(1, 65536)
 
 
@@ -49,10 +51,11 @@ def check_url(value: str) -> str:
 
 def check_entry(value: str) -> str:
     """What the nodes are given: `host:port` (taken as http) or an http(s) URL without a path."""
-    url = check_url(value if "://" in value else f"http://{value}")
-    if urlsplit(url).path:
+    parts = urlsplit(check_url(value if "://" in value else f"http://{value}"))
+    if parts.path:
         raise ValueError("use host:port or a URL without a path, such as http://10.0.0.1:30500")
-    return url
+    # docker shows a mirror's host in lower case: as it is compared, so it is kept.
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def check_folder(value: str) -> str:
@@ -64,7 +67,7 @@ def check_folder(value: str) -> str:
 
 def check_host(value: str) -> str:
     if not HOST.fullmatch(value):
-        raise ValueError("use an IP address or a host name")
+        raise ValueError("use an IPv4 address or a host name")
     return value
 
 
@@ -75,9 +78,27 @@ def check_node_name(value: str) -> str:
     return value
 
 
-def check_port(value: int) -> int:
-    if value not in PORTS:
+def parse_port(value: object) -> int:
+    if isinstance(value, bool) or not str(value).strip().isdecimal() or int(str(value)) not in PORTS:
         raise ValueError("use a port from 1 to 65535")
+    return int(str(value))
+
+
+def check_user(value: str) -> str:
+    if not USER.fullmatch(value):
+        raise ValueError("use a user's name, such as root")
+    return value
+
+
+def check_proxy(value: SecretStr) -> SecretStr:
+    """A proxy's URL; user info is allowed, and so the value is never shown."""
+    try:
+        parts = urlsplit(value.get_secret_value())
+        is_right = parts.scheme in {"http", "https", "socks5"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ValueError("use a URL such as http://proxy.example:3128")
     return value
 
 
@@ -96,14 +117,17 @@ def check_quantity(value: str) -> str:
 def read_file(path: str, base: Path) -> str:
     """The text of a file named in the configuration; a relative path counts from the project's folder.
 
-    Raises ValueError with the reason where it can't be read.
+    Raises ValueError with the value, as far as it may be shown, and the reason.
     """
-    file = base / Path(path).expanduser()
+    if not PLAIN_PATH.fullmatch(path):
+        raise ValueError(
+            "is not a path (its value is not shown, it may be the secret itself): give the file's path here"
+        )
     try:
-        return file.read_text(encoding="utf-8").strip() + "\n"
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ValueError(f"the file can't be read: {reason}") from error
+        return (base / Path(path).expanduser()).read_text(encoding="utf-8").strip() + "\n"
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text, or its ~user is unknown"
+        raise ValueError(f'is "{path}": the file can\'t be read: {reason}') from error
 
 
 Bool = Annotated[bool, BeforeValidator(parse_bool)]
@@ -113,6 +137,8 @@ Entry = Annotated[str, AfterValidator(check_entry)]
 Folder = Annotated[str, AfterValidator(check_folder)]
 Host = Annotated[str, AfterValidator(check_host)]
 NodeName = Annotated[str, AfterValidator(check_node_name)]
-Port = Annotated[int, AfterValidator(check_port)]
+Port = Annotated[int, BeforeValidator(parse_port)]
+User = Annotated[str, AfterValidator(check_user)]
+Proxy = Annotated[SecretStr, AfterValidator(check_proxy)]
 ImageReference = Annotated[str, AfterValidator(check_image)]
 Quantity = Annotated[str, AfterValidator(check_quantity)]

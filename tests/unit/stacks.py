@@ -2,6 +2,8 @@
 
 import json
 
+import asyncssh
+
 KUBECONFIG = """\
 apiVersion: v1
 kind: Config
@@ -11,6 +13,7 @@ contexts: [{name: prod, context: {cluster: c, user: u}}]
 current-context: prod
 """
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO3Hc4uQ0rPBRk7dMBEHFzeCnbJ1P3TIjzxCkmGZBRM1"
+PRIVATE_KEY = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode().strip()
 
 
 def node(name: str, host: str, **keys: object) -> dict[str, object]:
@@ -24,7 +27,7 @@ def configuration(nodes: list[dict[str, object]] | None = None, /, **keys: str) 
         "enable_docker_cache": "true",
         "docker_cache_kubeconfig": KUBECONFIG,
         "docker_cache_kube_context": "prod",
-        "docker_cache_ssh_private_key": "private-key-text",
+        "docker_cache_ssh_private_key": PRIVATE_KEY,
         "docker_cache_nodes": json.dumps(listed),
         **keys,
     }

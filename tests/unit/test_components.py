@@ -116,8 +116,8 @@ def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) ->
 def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:
     deploy(stack())
     command = recorder.of(COMMAND)[1].inputs
-    assert command["create"].endswith(" apply http://10.0.0.1:30500")
-    assert command["delete"].endswith(" remove")
+    assert command["create"].endswith(" apply http://10.0.0.1:30500 --owner m1@10.0.0.1:22")
+    assert command["delete"].endswith(" remove --owner m1@10.0.0.1:22")
     assert all("\n" not in command[key] for key in ("create", "delete"))
     assert len(command["stdin"]) > 1000
     assert "triggers" not in command, "a trigger replaces, and the old delete would take the new entry out"
@@ -141,7 +141,8 @@ def test_the_folder_is_made_by_us_with_the_registrys_user_and_mounted_only_if_it
     assert pod["volumes"][0]["hostPath"] == {"path": "/data/cache", "type": "Directory"}, (
         "the kubelet must not make it as root's"
     )
-    assert pod["nodeSelector"] == {"kubernetes.io/hostname": "m1"}
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchFields"] == [{"key": "metadata.name", "operator": "In", "values": ["m1"]}]
 
 
 def test_a_storage_class_makes_a_claim_and_pins_nothing(recorder: Recorder) -> None:
@@ -150,7 +151,7 @@ def test_a_storage_class_makes_a_claim_and_pins_nothing(recorder: Recorder) -> N
     assert claim["storageClassName"] == "nfs"
     assert claim["resources"]["requests"]["storage"] == "5Gi"
     spec = recorder.one(DEPLOYMENT)["spec"]
-    assert "nodeSelector" not in spec["template"]["spec"]
+    assert "affinity" not in spec["template"]["spec"]
     assert spec["strategy"] == {"type": "Recreate"}, "a claim is mounted by one pod at a time"
 
 

@@ -12,12 +12,15 @@ import pytest
 SERVE = Path(__file__).resolve().parents[2] / "in_pod" / "serve.sh"
 PROGRAMS = {
     # Writes which configuration it was started with; ends at once where the test says that the upstream is away.
-    "registry": 'echo "start $(basename "$2")" >> "$STAGE/events"\n'
+    "registry": 'name=$(basename "$2")${REGISTRY_HTTP_ADDR:+ on trial}; echo "start $name" >> "$STAGE/events"\n'
     'case $2 in *proxy.yml) [ -e "$STAGE/upstream-away" ] && exit 2;; esac\n'
-    'trap \'echo "end $(basename "$2")" >> "$STAGE/events"; exit 0\' TERM\n'
+    'trap "echo end $name >> $STAGE/events; exit 0" TERM\n'
     "while true; do sleep 0.05; done\n",
     "df": 'echo header; echo "fs 100 0 100 $(cat "$STAGE/used")% /x"\n',
+    "wget": '[ ! -e "$STAGE/upstream-away" ]\n',
     "sleep": 'exec /bin/sleep "$(case $1 in 5) echo 0.1;; *) echo "$1";; esac)"\n',
+    # A minute passes with each look, so that the next try of the upstream is soon.
+    "date": 'minutes=$(cat "$STAGE/minutes" 2>/dev/null || echo 0); echo $((minutes + 1)) > "$STAGE/minutes"; echo $((minutes * 60))\n',
 }
 
 
@@ -94,11 +97,23 @@ def test_it_changes_over_while_running_and_back_only_past_the_edge(stage: Stage)
     stage.wait_for(["start proxy.yml", "end proxy.yml", "start stored.yml", "end stored.yml", "start proxy.yml"])
 
 
-def test_with_the_upstream_away_at_start_it_serves_what_is_stored(stage: Stage) -> None:
+def test_with_the_upstream_away_what_is_stored_is_served_without_a_gap_until_it_is_back(stage: Stage) -> None:
     stage.use(10)
     (stage.folder / "upstream-away").touch()
     stage.start()
-    stage.wait_for(["start proxy.yml", "start stored.yml"])
+    deadline = time.monotonic() + 10
+    while stage.events().count("start proxy.yml on trial") < 2:
+        assert time.monotonic() < deadline, f"the upstream was not tried again: {stage.events()}"
+        time.sleep(0.02)
+    assert stage.events().count("start stored.yml") == 1, (
+        "the registry that serves must go on while the upstream is tried"
+    )
+    assert "end stored.yml" not in stage.events()
+    (stage.folder / "upstream-away").unlink()
+    while "end stored.yml" not in stage.events():
+        assert time.monotonic() < deadline, "the upstream is back and not used"
+        time.sleep(0.02)
+    assert stage.events().count("start proxy.yml") == 2, "at first, and once the upstream was back"
 
 
 def test_it_ends_when_told_to_and_its_registry_with_it(stage: Stage) -> None:

@@ -69,6 +69,12 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_entry", "http://h:1/p", 'docker_cache_entry is "http://h:1/p": use host:port or a URL without a path, such as http://10.0.0.1:30500'),
         ("docker_cache_image", "a b", 'docker_cache_image is "a b": use an image reference such as registry:3.1.2'),
         ("docker_cache_ssh_port", "99999", 'docker_cache_ssh_port is "99999": use a port from 1 to 65535'),
+        ("docker_cache_ssh_port", "true", 'docker_cache_ssh_port is "true": use a port from 1 to 65535'),
+        ("docker_cache_ssh_user", "a b", 'docker_cache_ssh_user is "a b": use a user\'s name, such as root'),
+        ("docker_cache_http_proxy", "::", "docker_cache_http_proxy is wrong (its value is not shown): use a URL such as http://proxy.example:3128"),
+        ("docker_cache_remote_url", "https://u:hidden@h", 'docker_cache_remote_url is "https://…@h": use a URL without user, query or fragment'),
+        ("docker_cache_nodes", "5", 'docker_cache_nodes is "5": write a list of maps with name and host, see docs/configuration.md'),
+        ("docker_cache_nodes", '["a"]', 'docker_cache_nodes[0] is "a": write a list of maps with name and host, see docs/configuration.md'),
         ("docker_cache_nodes", "}", "docker_cache_nodes is not a list: see docs/configuration.md for its form"),
         ("docker_cache_nodes", "[]", "docker_cache_nodes is wrong: list at least one node"),
     ],
@@ -85,13 +91,15 @@ def test_every_wrong_key_is_reported_at_once() -> None:
 def test_a_missing_context_is_named() -> None:
     without = configuration()
     del without["docker_cache_kube_context"]
-    assert problems(without.get) == ["docker_cache_kube_context is missing: it has no default"]
+    assert problems(without.get) == [
+        "docker_cache_kube_context is missing, and has no default: `pulumi config set docker-cache:docker_cache_kube_context …`, see docs/configuration.md"
+    ]
 
 
 def test_a_wrong_key_of_a_node_is_named_by_the_nodes_name() -> None:
     nodes = [node("m1", "10.0.0.1", kube_master=True), node("w1", "not a host", port=0, colour="red")]
     assert problems(configuration(nodes).get) == [
-        'docker_cache_nodes[w1].host is "not a host": use an IP address or a host name',
+        'docker_cache_nodes[w1].host is "not a host": use an IPv4 address or a host name',
         'docker_cache_nodes[w1].port is "0": use a port from 1 to 65535',
         "docker_cache_nodes[w1].colour is not a key that is known here: see docs/configuration.md",
     ]
@@ -145,14 +153,15 @@ def access(
     assert isinstance(settings, Settings)
     found, wrong = resolve(settings, ROOT, environment or {})
     return [
-        f"{item.user}@{item.host}:{item.port} {item.private_key or ''}{item.password or ''}".strip() for item in found
+        f"{item.user}@{item.host}:{item.port} {'key' if item.private_key else ''}{item.password or ''}"
+        for item in found
     ], wrong
 
 
 def test_a_nodes_own_access_wins_over_the_stacks() -> None:
     nodes = [node("m1", "10.0.0.1", kube_master=True), node("w1", "10.0.0.2", user="u", port=2222, password="own")]
     found, wrong = access(nodes, docker_cache_ssh_user="admin")
-    assert found == ["admin@10.0.0.1:22 private-key-text", "u@10.0.0.2:2222 own"]
+    assert found == ["admin@10.0.0.1:22 key", "u@10.0.0.2:2222 own"]
     assert wrong == []
 
 
@@ -204,7 +213,15 @@ def test_a_kubeconfig_may_be_a_file_and_a_broken_one_is_named(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("version", "is_old"),
-    [("v1.21.14", True), ("v1.22.0", False), ("v1.34.2", False), ("v1.9.1+k3s", True), ("v2.0.0", False)],
+    [
+        ("v1.21.14", True),
+        ("v1.22.0", False),
+        ("v1.34.2", False),
+        ("v1.9.1+k3s", True),
+        ("v2.0.0", False),
+        ("dev", True),
+        ("", True),
+    ],
 )
 def test_a_cluster_older_than_server_side_apply_is_refused(version: str, is_old: bool) -> None:
     problem = version_problem(version)
