@@ -1,38 +1,27 @@
-# ruff: noqa: E402
 """Make the folder that the registry cache keeps its data in, on the first master, or let go of it.
 
-Runs as root from ``python3 -`` (script on stdin), on Python 3.5 or later, with nothing but the standard library.
+Runs as root, on Python 3.5 or later, with nothing but the standard library: ``python3 -c LOADER prepare PATH UID GID``,
+where the loader reads this script, compressed, from standard input and refuses an incomplete one before any of it runs.
 """
-
-import atexit
-import os
-import sys
-
-COMPLETE = [False]
-
-
-def refuse_partial_script() -> None:
-    """Exit 70 where the end of this script never arrived: nothing has run then."""
-    if not COMPLETE[0]:
-        sys.stderr.write("docker-cache: only a part of the script arrived: nothing was done; run it again\n")
-        sys.stderr.flush()
-        os._exit(70)
-
-
-if __name__ == "__main__":
-    atexit.register(refuse_partial_script)
 
 import argparse
 import errno
+import os
 import re
 import socket
-from typing import Iterator, Sequence
+import sys
+from typing import Iterator, List, Sequence
 
 MODE = 0o750
 # What a file system that someone else set up may hold without being in use.
 EMPTY_ALL_THE_SAME = {"lost+found"}
-# The registry's own top level: everything that Distribution's file-system driver keeps, and its scheduler's state.
-OF_THE_CACHE = {"docker", "scheduler-state.json"}
+# Everything that Distribution's file-system driver keeps, folder by folder, and its scheduler's state. One name is not
+# enough: docker's own data may lie in a folder named `docker` too.
+OF_THE_CACHE = (
+    ("", {"docker", "scheduler-state.json"} | EMPTY_ALL_THE_SAME),
+    ("docker", {"registry"}),
+    ("docker/registry", {"v2"}),
+)
 SQUASHED = (
     "root may not do that here: on NFS this is root_squash; export the folder with no_root_squash, or create "
     "it on the server with owner {}:{}"
@@ -133,13 +122,23 @@ def owned_by(path: str, uid: int, gid: int) -> bool:
     return (facts.st_uid, facts.st_gid) == (uid, gid) or os.path.basename(path) in EMPTY_ALL_THE_SAME
 
 
+def not_the_caches(path: str) -> List[str]:
+    """What lies where the cache keeps its data and is not the cache's, relative to the folder."""
+    found = []  # type: List[str]
+    for part, expected in OF_THE_CACHE:
+        folder = os.path.join(path, part)
+        names = set(os.listdir(folder)) if os.path.lexists(folder) else set()
+        found += sorted(os.path.join(part, name) for name in names - expected)
+    return found
+
+
 def give(path: str, uid: int, gid: int) -> None:
     """Let the folder and what is in it belong to the cache; what does already is not touched."""
     names, facts = os.listdir(path), os.lstat(path)
     # A full cache has millions of files: its uppermost ones tell whether the rest has to be looked at.
     if all(owned_by(os.path.join(path, name), uid, gid) for name in [".", *names]):
         return
-    strange = sorted(set(names) - EMPTY_ALL_THE_SAME - OF_THE_CACHE)
+    strange = not_the_caches(path)
     if strange:
         raise Trouble(
             "{} (owner {}:{}) holds what is not the cache's: {!r} and {} more; choose an empty folder, or "
@@ -251,7 +250,6 @@ def run(argv: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line."""
-    COMPLETE[0] = True
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,27 +1,9 @@
-# ruff: noqa: E402
-"""Give this node's docker a registry mirror, take it out again, or say how things stand.
+"""Give this node's docker a registry mirror, or take it out again.
 
-Runs as root from ``python3 -`` (script on stdin), on Python 3.5 or later, with nothing but the standard library.
+Runs as root, on Python 3.5 or later, with nothing but the standard library: ``python3 -c LOADER apply URL``, where the
+loader reads this script, compressed, from standard input and refuses an incomplete one before any of it runs.
 docker is reloaded, never restarted, and ``docker info`` has the last word on what is live.
 """
-
-import atexit
-import os
-import sys
-
-COMPLETE = [False]
-
-
-def refuse_partial_script() -> None:
-    """Exit 70 where the end of this script never arrived: nothing has run then."""
-    if not COMPLETE[0]:
-        sys.stderr.write("docker-cache: only a part of the script arrived: nothing was done; run it again\n")
-        sys.stderr.flush()
-        os._exit(70)
-
-
-if __name__ == "__main__":
-    atexit.register(refuse_partial_script)
 
 import argparse
 import base64
@@ -33,6 +15,7 @@ import hashlib
 import http.client
 import ipaddress
 import json
+import os
 import re
 import shlex
 import shutil
@@ -41,6 +24,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -82,7 +66,13 @@ SHORT_FLAGS = {
     "-p": "pidfile",
     "-s": "storage-driver",
 }
-ALLOW = "set docker_cache_allow_pending_changes (--allow-pending-changes)"
+SETTLE_FOR_APPLY = (
+    "reload docker yourself when it suits, or set docker_cache_allow_pending_changes (--allow-pending-changes)"
+)
+# A destroy runs the command that the last `pulumi up` stored: the setting counts from the next one on.
+SETTLE_FOR_REMOVE = (
+    "reload docker yourself and run it again, or set docker_cache_allow_pending_changes: true, `pulumi up`, then again"
+)
 REMEDIES = {
     errno.EACCES: "run as root (log in as root, or give the user sudo without a password)",
     errno.EPERM: "run as root; if that is so, look at `lsattr` and at the security module's log",
@@ -95,7 +85,7 @@ Document = Dict[str, Any]
 Entries = Dict[str, List[str]]
 Record = Dict[str, Any]
 Entry = NamedTuple("Entry", [("url", str), ("hostport", str), ("plain", bool)])
-Docker = NamedTuple("Docker", [("pid", Optional[int]), ("started", float), ("flags", Entries), ("config", str)])
+Docker = NamedTuple("Docker", [("pid", Optional[int]), ("ticks", Optional[int]), ("flags", Entries), ("config", str)])
 Node = NamedTuple(
     "Node",
     [
@@ -118,6 +108,7 @@ Plan = NamedTuple(
         ("brought", List[str]),
         ("need", Entries),
         ("gone", Entries),
+        ("owner", Optional[str]),
     ],
 )
 
@@ -299,7 +290,9 @@ def unpack(text: Optional[str]) -> Optional[bytes]:
     return None if text is None else base64.b64decode(text)
 
 
-def plan_apply(raw: Optional[bytes], doc: Document, record: Optional[Record], entry: Entry, path: str) -> Plan:
+def plan_apply(
+    raw: Optional[bytes], doc: Document, record: Optional[Record], entry: Entry, path: str, owner: Optional[str] = None
+) -> Plan:
     """How the file has to look for the entry to be first among the mirrors, and whose the entries are."""
     before, base = without_ours(raw, doc, record, path)
     wanted, owned, need = OrderedDict(base), {}, {}  # type: Document, Entries, Entries
@@ -312,14 +305,14 @@ def plan_apply(raw: Optional[bytes], doc: Document, record: Optional[Record], en
     gone = not_wanted(record, wanted)
     brought = [key for key in owned if key not in base]
     if same(wanted, doc):
-        return Plan(raw, doc, before, owned, brought, need, gone)
-    return Plan(render(wanted, raw if before is None else before), wanted, before, owned, brought, need, gone)
+        return Plan(raw, doc, before, owned, brought, need, gone, owner)
+    return Plan(render(wanted, raw if before is None else before), wanted, before, owned, brought, need, gone, owner)
 
 
 def plan_remove(raw: Optional[bytes], doc: Document, record: Record, path: str) -> Plan:
     """How the file has to look without us."""
     before, base = without_ours(raw, doc, record, path)
-    return Plan(before, base, before, {}, [], {}, not_wanted(record, base))
+    return Plan(before, base, before, {}, [], {}, not_wanted(record, base), None)
 
 
 def not_wanted(record: Optional[Record], doc: Document) -> Entries:
@@ -618,35 +611,40 @@ def run_tool(argv: Sequence[str], seconds: float) -> Tuple[int, str, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
-def start_of(places: Places, pid: int) -> float:
-    """When a process started, in seconds since 1970; 0 where it is no dockerd of this very system."""
+def start_of(places: Places, pid: int) -> Optional[int]:
+    """When a process started, in ticks since the boot; None where it is no dockerd of this very system."""
     try:
         process = os.path.join(places.proc, str(pid))
         with open(os.path.join(process, "comm")) as comm:
             if comm.read().strip() != "dockerd":
-                return 0.0
+                return None
         # A docker inside a container is a dockerd too, in namespaces of its own.
         for kind in ("pid", "mnt"):
             if os.readlink(os.path.join(process, "ns", kind)) != os.readlink(
                 os.path.join(places.proc, "self/ns", kind)
             ):
-                return 0.0
+                return None
         with open(os.path.join(process, "stat")) as stats:
-            ticks = int(stats.read().rpartition(")")[2].split()[19])
-        with open(os.path.join(places.proc, "stat")) as stats:
-            boot = next(int(line.split()[1]) for line in stats if line.startswith("btime"))
-        return boot + ticks / float(os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return 0.0
+            return int(stats.read().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def clock_time(places: Places, ticks: int) -> float:
+    """Ticks since the boot as seconds since 1970, of the clock as it goes now: a clock that is set moves the boot too."""
+    with open(os.path.join(places.proc, "stat")) as stats:
+        boot = next((int(line.split()[1]) for line in stats if line.startswith("btime")), 0)
+    return boot + ticks / float(os.sysconf("SC_CLK_TCK"))
 
 
 def running_dockers(places: Places) -> List[int]:
     """The process numbers of this system's dockerd; the one in its pid file alone, where that is right."""
     with contextlib.suppress(OSError, ValueError), open(places.pid_file) as source:
         pid = int(source.read())
-        if start_of(places, pid):
+        if start_of(places, pid) is not None:
             return [pid]
-    return sorted(int(name) for name in os.listdir(places.proc) if name.isdigit() and start_of(places, int(name)))
+    numbers = [int(name) for name in os.listdir(places.proc) if name.isdigit()]
+    return sorted(number for number in numbers if start_of(places, number) is not None)
 
 
 def find_docker(places: Places) -> Optional[Docker]:
@@ -665,7 +663,7 @@ def find_docker(places: Places) -> Optional[Docker]:
         if not is_dockerd and run_tool(["dockerd", "--version"], 30)[0] == 127:
             return None
     flags = parse_flags(argv)
-    return Docker(pid, start_of(places, pid) if pid else 0.0, flags, flags.get("config-file", [places.config])[-1])
+    return Docker(pid, start_of(places, pid) if pid else None, flags, flags.get("config-file", [places.config])[-1])
 
 
 def service_command() -> List[str]:
@@ -712,14 +710,15 @@ def docker_info(docker: Docker, doc: Document, seconds: float = 30) -> Document:
     return info
 
 
-def reloaded_since(docker: Docker, doc: Document, mtime: int) -> bool:
+def reloaded_since(places: Places, docker: Docker, doc: Document, mtime: int) -> bool:
     """Whether docker has read its file since then, going by its start and by its own memory of reloads."""
-    if mtime < docker.started * 1e9:
+    started = clock_time(places, docker.ticks or 0)
+    if mtime < started * 1e9:
         return True
     words = [
         "events",
         "--since",
-        str(int(docker.started)),
+        str(int(started)),
         "--until",
         "{:.9f}".format(time.time()),
         "--filter",
@@ -818,30 +817,31 @@ def look(record: Optional[Record], docker: Optional[Docker], path: str) -> Node:
     return Node(docker, path, raw, mtime, doc, info, record)
 
 
-def waiting(node: Node, plan: Plan) -> List[str]:
+def waiting(places: Places, node: Node, plan: Plan) -> List[str]:
     """The keys that a reload would change besides ours."""
     docker, record = node.docker, node.record
     if docker is None or not docker.pid:
         return []
     reloaded = bridge(plan.doc, plan.gone, node.info)
     known = record is not None and digest(node.raw) in record["written"] + [digest(unpack(record["before"]))]
-    unseen = known or not any(key in reloaded for key in UNSEEN) or reloaded_since(docker, node.doc, node.mtime)
+    seen = known or not any(key in reloaded for key in UNSEEN) or reloaded_since(places, docker, node.doc, node.mtime)
     return pending(
-        reloaded, node.info, merged(record["owned"] if record else {}, plan.need), docker.flags, unseen_applied=unseen
+        reloaded, node.info, merged(record["owned"] if record else {}, plan.need), docker.flags, unseen_applied=seen
     )
 
 
-def refusal(path: str, keys: Sequence[str]) -> str:
+def refusal(path: str, keys: Sequence[str], remedy: str) -> str:
     """The problem of hand edits that a reload would apply."""
     return (
-        "docker's reload would change more than the mirror, because these differ between docker and {}: {}; reload "
-        "docker yourself when it suits, or {}".format(path, ", ".join(keys), ALLOW)
+        "docker's reload would change more than the mirror, because these differ between docker and {}: {}; {}".format(
+            path, ", ".join(keys), remedy
+        )
     )
 
 
 def same_process(places: Places, docker: Docker) -> bool:
     """Whether the dockerd that was found still runs."""
-    return docker.pid is not None and start_of(places, docker.pid) == docker.started
+    return docker.pid is not None and docker.ticks is not None and start_of(places, docker.pid) == docker.ticks
 
 
 def reload_and_prove(places: Places, node: Node, need: Entries, gone: Entries) -> Optional[str]:
@@ -867,8 +867,10 @@ def record_of(node: Node, plan: Plan, contents: Sequence[Optional[bytes]], *, un
     old = node.record or {"owned": {}, "brought": [], "written": [], "mtime": node.mtime}
     kept = digest(node.raw) in old["written"]
     earlier = old["written"] if unfinished and kept else []
+    owners = [old.get("owner"), plan.owner] if unfinished else [plan.owner, old.get("owner")]
     return {
         "config": node.path,
+        "owner": owners[0] or owners[1],
         "owned": merged(plan.owned, old["owned"]) if unfinished else plan.owned,
         "brought": sorted(set(plan.brought) | set(old["brought"] if unfinished else [])),
         "written": list(OrderedDict.fromkeys(earlier + [digest(raw) for raw in contents])),
@@ -946,11 +948,9 @@ def reload_former(places: Places, node: Node, plan: Plan) -> Optional[str]:
     return reload_and_prove(places, node, need, gone)
 
 
-def apply(places: Places, url: str, *, allow: bool) -> str:
+def apply(places: Places, url: str, owner: Optional[str] = None, *, allow: bool) -> str:
     """Make docker pull through the mirror; the line that says how it went."""
     entry = parse_entry(url)
-    if find_docker(places) is None:
-        return "no docker on this node: nothing to do"
     with locked(places):
         docker, record = find_docker(places), load_record(places)
         if docker is None:
@@ -959,15 +959,18 @@ def apply(places: Places, url: str, *, allow: bool) -> str:
         tidy(places, path)
         stale = record if record and record["config"] != path else None
         node = look(None if stale else record, docker, path)
-        plan = plan_apply(node.raw, node.doc, node.record, entry, path)
+        plan = plan_apply(node.raw, node.doc, node.record, entry, path, owner)
         clash = conflicts(plan.doc, docker.flags, path)
         in_place = plan.raw == node.raw and not (docker.pid and off_target(node.info, plan.need, plan.gone))
         if in_place and not clash:
             if node.record and node.record["unfinished"]:
                 finish(places, node, plan)
+            elif node.record and owner not in (None, node.record.get("owner")):
+                save_record(places, dict(node.record, owner=owner))
             return success(entry, node, "already", [])
-        also = waiting(node, plan)
-        problems = clash + check_cache(places, entry) + ([refusal(path, also)] if also and not allow else [])
+        also = waiting(places, node, plan)
+        problems = clash + check_cache(places, entry)
+        problems += [refusal(path, also, SETTLE_FOR_APPLY)] if also and not allow else []
         problems += deadly(plan.doc, node.info, path) + validate(places, plan.doc, plan.raw, path)
         if problems:
             raise Trouble(*problems)
@@ -991,14 +994,21 @@ def success(entry: Entry, node: Node, already: str, also: Sequence[str]) -> str:
     return "mirror {} is live (docker {}, reloaded{})".format(entry.url, version, more)
 
 
-def remove(places: Places, *, allow: bool) -> str:
-    """Take our mirror out of docker; the line that says how it went."""
+def remove(places: Places, owner: Optional[str] = None, *, allow: bool) -> str:
+    """Take our mirror out of docker, unless another owner keeps it; the line that says how it went.
+
+    A node that gets another name is another Command to Pulumi, made before the old name's is deleted: without the owner,
+    that deletion would take out the mirror that the new name has just been given.
+    """
     if not os.path.exists(places.record):
         return "nothing of ours on this node: nothing touched"
     with locked(places):
         record = load_record(places)
         if record is None:
             return "nothing of ours on this node: nothing touched"
+        keeper = record.get("owner")
+        if owner and keeper and owner != keeper:
+            return "the mirror here is kept by {}: nothing touched".format(keeper)
         path, docker = record["config"], find_docker(places)
         tidy(places, path)
         if docker and (not docker.pid or os.path.realpath(docker.config) != path):
@@ -1006,12 +1016,12 @@ def remove(places: Places, *, allow: bool) -> str:
         node = look(record, docker, path)
         plan = plan_remove(node.raw, node.doc, record, path)
         reload = docker is not None and bool(off_target(node.info, {}, plan.gone))
-        also = waiting(node, plan) if reload and docker else []
+        also = waiting(places, node, plan) if reload and docker else []
         reloaded = bridge(plan.doc, plan.gone, node.info)
         problems = []  # type: List[str]
         if reload and docker:
             problems += conflicts(reloaded, docker.flags, path) + deadly(reloaded, node.info, path)
-        problems += [refusal(path, also)] if also and not allow else []
+        problems += [refusal(path, also, SETTLE_FOR_REMOVE)] if also and not allow else []
         if problems:
             raise Trouble(*problems)
         exact = carry_out(places, node, plan, reload=reload)
@@ -1040,26 +1050,6 @@ def tidy(places: Places, path: str) -> None:
         sweep(each)
 
 
-def status(places: Places) -> str:
-    """The facts of this node as JSON; changes nothing."""
-    facts = {"config": None, "docker": None, "running": False, "mirrors": [], "ours": {}, "findings": []}  # type: Document
-    try:
-        docker, record = find_docker(places), load_record(places)
-        facts["ours"] = record["owned"] if record else {}
-        if docker is None:
-            facts["findings"].append("no docker on this node")
-        else:
-            facts.update(config=os.path.realpath(docker.config), running=docker.pid is not None)
-            node = look(record, docker, facts["config"])
-            facts.update(docker=node.info.get("ServerVersion"), mirrors=live_settings(node.info)[MIRRORS])
-            facts["findings"] += conflicts(node.doc, docker.flags, node.path)
-            still = Plan(node.raw, node.doc, None, {}, [], {}, {})
-            facts["findings"] += ["differs between docker and its file: " + key for key in waiting(node, still)]
-    except Trouble as trouble:
-        facts["findings"] += trouble.problems
-    return json.dumps(facts, indent=2, sort_keys=True)
-
-
 def explain(error: OSError) -> str:
     """An error of the system, with what to do."""
     remedy = REMEDIES.get(error.errno or 0, "mend that, then run again")
@@ -1067,31 +1057,39 @@ def explain(error: OSError) -> str:
     return "{}: {}; {}".format(place, error.strerror or type(error).__name__, remedy)
 
 
+def refuse_all_but_root() -> None:
+    """Stop where the rights are missing: halfway through, the reason would be harder to see."""
+    if os.geteuid() != 0:
+        raise Trouble(
+            "only root can change docker; log in as root, or set docker_cache_ssh_sudo: true with a sudo rule that "
+            "needs no password"
+        )
+
+
 def run(argv: Sequence[str], places: Places) -> int:
     """One command; its exit status."""
     parser = argparse.ArgumentParser(prog="docker_mirror", description="This node's docker and its registry mirror.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for name, text in (
-        ("apply", "make docker pull through ENTRY"),
-        ("remove", "take our mirror out again"),
-        ("status", "print the facts as JSON, change nothing"),
-    ):
+    for name, text in (("apply", "make docker pull through ENTRY"), ("remove", "take our mirror out again")):
         command = commands.add_parser(name, help=text, description=text)
         if name == "apply":
             command.add_argument("entry", metavar="ENTRY", help="http://HOST:PORT or https://HOST:PORT")
-        if name != "status":
-            command.add_argument(
-                "--allow-pending-changes",
-                action="store_true",
-                help="let the reload apply other edits that wait in daemon.json too",
-            )
+        command.add_argument(
+            "--owner", metavar="ID", help="who keeps the mirror here: no other owner's remove takes it out"
+        )
+        command.add_argument(
+            "--allow-pending-changes",
+            action="store_true",
+            help="let the reload apply other edits that wait in daemon.json too",
+        )
     words = parser.parse_args(argv)
     try:
+        refuse_all_but_root()
         if words.command == "apply":
-            print(apply(places, words.entry, allow=words.allow_pending_changes))
+            print(apply(places, words.entry, words.owner, allow=words.allow_pending_changes))
         else:
-            print(remove(places, allow=words.allow_pending_changes) if words.command == "remove" else status(places))
+            print(remove(places, words.owner, allow=words.allow_pending_changes))
     except Trouble as trouble:
         problems = trouble.problems
     except OSError as error:
@@ -1105,7 +1103,6 @@ def run(argv: Sequence[str], places: Places) -> int:
 
 def main() -> None:
     """Run the command line."""
-    COMPLETE[0] = True
     sys.exit(run(sys.argv[1:], Places()))
 
 

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from rendering import node_command
+
 SCRIPT = Path(__file__).parents[2] / "on_node" / "cache_folder.py"
 spec = importlib.util.spec_from_file_location("cache_folder_of_a_node", SCRIPT)
 assert spec is not None, "the script under test must be there"
@@ -65,11 +67,13 @@ def test_a_new_folder_belongs_to_the_cache_and_to_nobody_else(base: Path, capsys
 @needs_root
 def test_a_cache_that_another_user_ran_changes_hands(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, outside = base / "cache", base / "outside"
-    (path / "docker" / "registry").mkdir(parents=True)
-    (path / "docker" / "registry" / "blob").touch()
+    v2 = path / "docker" / "registry" / "v2"
+    v2.mkdir(parents=True)
+    (v2 / "blob").touch()
+    (path / "scheduler-state.json").touch()
     (path / "lost+found").mkdir()
     outside.touch()
-    (path / "docker" / "link").symlink_to(outside)
+    (v2 / "link").symlink_to(outside)
     assert run(capsys, "prepare", path, UID, GID)[0] == 0, "a cache's data may change hands"
     assert {owner(each) for each in [path, *(path / "docker").rglob("*")]} == {(UID, GID)}, "all of it"
     assert owner(outside) == (0, 0), "no link is followed"
@@ -82,8 +86,8 @@ def test_a_change_of_hands_that_was_killed_is_finished(
 ) -> None:
     path, real = base / "cache", os.chown
     for name in ("a", "b", "c"):
-        (path / "docker" / name).mkdir(parents=True)
-    for allowed in range(4):
+        (path / "docker" / "registry" / "v2" / name).mkdir(parents=True)
+    for allowed in range(6):
         done: list[object] = []
 
         def chown(each: object, *words: Any, done: list[object] = done, allowed: int = allowed, **more: Any) -> None:
@@ -121,6 +125,36 @@ def test_a_folder_in_other_use_is_left_alone(base: Path, capsys: pytest.CaptureF
     assert (status, out) == (1, ""), "it is refused"
     assert "'thesis.tex' and 0 more" in err, "with an example"
     assert owner(path / "thesis.tex") == (0, 0), "nothing changed hands"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("inside", "named"),
+    [
+        ("docker/containers/c1", "docker/containers"),
+        ("docker/registry/v1", "docker/registry/v1"),
+    ],
+)
+def test_a_folder_that_holds_dockers_own_data_is_left_alone(
+    base: Path, capsys: pytest.CaptureFixture[str], inside: str, named: str
+) -> None:
+    path = base / "data"
+    (path / "docker" / "registry" / "v2").mkdir(parents=True)
+    (path / inside).mkdir(parents=True)
+    status, out, err = run(capsys, "prepare", path, UID, GID)
+    assert (status, out) == (1, ""), "a data-root of docker may be named `docker` as well"
+    assert f"{named!r} and 0 more" in err, "with an example"
+    assert {owner(each) for each in [path, *path.rglob("*")]} == {(0, 0)}, "nothing changed hands"
+
+
+@needs_root
+def test_a_data_root_of_docker_is_not_taken_for_the_cache(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "data"
+    for name in ("containers", "image", "overlay2"):
+        (path / "docker" / name).mkdir(parents=True)
+    status, _, err = run(capsys, "prepare", path, UID, GID)
+    assert (status, "'docker/containers' and 2 more" in err) == (1, True), "docker keeps no registry there"
+    assert {owner(each) for each in [path, *path.rglob("*")]} == {(0, 0)}, "docker's data stays docker's"
 
 
 @needs_root
@@ -214,15 +248,7 @@ def test_release_removes_an_empty_folder_and_leaves_data(base: Path, capsys: pyt
     assert path.exists(), "and stays"
 
 
-def fed(script: bytes) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-I", "-", "release", "x"], input=script, capture_output=True, check=False)
-
-
-def test_a_part_of_the_script_does_nothing_and_the_whole_runs_from_stdin() -> None:
-    whole = SCRIPT.read_bytes()
-    cut = fed(whole[: whole.index(b"def make_folder(")])
-    assert (cut.returncode, b"only a part" in cut.stderr) == (70, True), "the last line never arrived"
-    for missing in (2, 30):
-        assert b"absolute" not in fed(whole[:-missing]).stderr, "nothing of it ran"
-        assert fed(whole[:-missing]).returncode not in (0, 2), "and it failed"
-    assert (fed(whole).returncode, b"absolute path" in fed(whole).stderr) == (1, True), "the whole does its work"
+def test_the_script_runs_by_the_loader() -> None:
+    argv = [sys.executable, "-I", "-c", node_command.LOADER, "release", "x"]
+    done = subprocess.run(argv, input=node_command.payload(SCRIPT.name), capture_output=True, check=False, text=True)
+    assert (done.returncode, "absolute path" in done.stderr) == (1, True), "it does its work"

@@ -22,6 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rendering import node_command
+
 SCRIPT = Path(__file__).parents[2] / "on_node" / "docker_mirror.py"
 spec = importlib.util.spec_from_file_location("docker_mirror_of_a_node", SCRIPT)
 assert spec is not None, "the script under test must be there"
@@ -47,6 +49,7 @@ class StandInDocker:
         self.node, self.pid, self.reloads = node, 4242, 0
         self.live: dict[str, Any] = {}
         self.obedient, self.dies, self.answers = True, False, True
+        self.ticks = 0
         self.reload_times: list[int] = []
 
     def file(self) -> dict[str, Any]:
@@ -59,7 +62,7 @@ class StandInDocker:
         (process / "ns").mkdir(parents=True, exist_ok=True)
         (process / "comm").write_text("dockerd\n")
         (process / "cmdline").write_bytes(b"\0".join(flag.encode() for flag in self.node.argv) + b"\0")
-        (process / "stat").write_text("4242 (dockerd) S " + " ".join(["0"] * 18) + " 0 0")
+        (process / "stat").write_text(f"{self.pid} (dockerd) S " + " ".join(["0"] * 18) + f" {self.ticks} 0")
         for kind in ("pid", "mnt"):
             link = process / "ns" / kind
             if not link.is_symlink():
@@ -103,7 +106,7 @@ class StandInNode:
         self.argv = ["/usr/bin/dockerd", "-H", "fd://", "--config-file", str(self.config)]
         self.cache: tuple[str | None, bool] = (None, True)
         self.validates: tuple[int, str] | None = None
-        self.installed, self.steps, self.kill_at = True, 0, 0
+        self.installed, self.uid, self.steps, self.kill_at = True, 0, 0, 0
         (root / "proc/self/ns").mkdir(parents=True)
         for kind in ("pid", "mnt"):
             (root / "proc/self/ns" / kind).symlink_to(kind + ":[1]")
@@ -171,6 +174,7 @@ class StandInNode:
             patch.setattr(mirror, "probe", lambda *_: self.cache)
             patch.setattr(mirror.time, "sleep", sleep)
             patch.setattr(mirror.time, "monotonic", lambda: now[0])
+            patch.setattr(mirror.os, "geteuid", lambda: self.uid)
             patch.setattr(mirror.os, "kill", self.step(self.kill))
             patch.setattr(mirror.os, "fsync", self.step(lambda _: None))
             for name in ("replace", "unlink", "mkdir"):
@@ -184,13 +188,13 @@ class StandInNode:
         assert SECRET not in out.getvalue() + err.getvalue(), "contents of daemon.json must never be printed"
         return status, out.getvalue(), err.getvalue()
 
-    def apply(self, entry: str = ENTRY) -> str:
-        status, out, err = self.run("apply", entry)
+    def apply(self, entry: str = ENTRY, *words: str) -> str:
+        status, out, err = self.run("apply", entry, *words)
         assert (status, err) == (0, ""), "apply must succeed here"
         return out
 
-    def remove(self) -> str:
-        status, out, err = self.run("remove")
+    def remove(self, *words: str) -> str:
+        status, out, err = self.run("remove", *words)
         assert (status, err) == (0, ""), "remove must succeed here"
         return out
 
@@ -652,7 +656,9 @@ def test_removal_does_not_apply_waiting_edits_unasked(new_node: Callable[..., St
     node = new_node("{}")
     node.apply()
     node.write(json.dumps(node.doc() | {"debug": True}))
-    assert ": debug; reload" in node.refused("remove"), "the edit waits"
+    said = node.refused("remove")
+    assert ": debug; reload" in said, "the edit waits"
+    assert "`pulumi up`, then again" in said, "the setting alone does not reach the command that a destroy runs"
     status, out, _ = node.run("remove", "--allow-pending-changes")
     assert (status, node.docker.live["debug"], "debug" in out) == (0, True, True), "allowed, it is applied and said"
 
@@ -679,6 +685,82 @@ def test_a_docker_that_reads_another_file_now_gets_the_mirror_there(
     assert node.doc()["registry-mirrors"] == [ENTRY], "the one that it reads has the mirror"
     node.remove()
     assert node.raw() is None, "and gives it back"
+
+
+# --- owners ---
+
+
+@pytest.mark.parametrize("content", [None, '{"registry-mirrors": ["https://m"]}'])
+@pytest.mark.parametrize("again", [ENTRY, OTHER])
+def test_the_old_name_of_a_renamed_node_does_not_take_the_mirror_out(
+    new_node: Callable[..., StandInNode], content: str | None, again: str
+) -> None:
+    node = new_node(content)
+    node.apply(ENTRY, "--owner", "A")
+    node.apply(again, "--owner", "B")
+    before = (node.stamp(), node.docker.reloads, Path(node.places.record).read_bytes())
+    assert node.remove("--owner", "A") == "the mirror here is kept by B: nothing touched\n", "it says so"
+    assert (node.stamp(), node.docker.reloads, Path(node.places.record).read_bytes()) == before, "nothing is touched"
+    assert node.docker.live["registry-mirrors"][0] == again, "the mirror is live"
+    assert node.remove("--owner", "B") == "mirror taken out, daemon.json as it was\n", "its keeper takes it out"
+    assert node.raw() == (None if content is None else content.encode()), "the file is exactly as before"
+    assert not Path(node.places.state).exists(), "nothing of ours stays"
+
+
+def test_a_new_owner_of_a_live_mirror_changes_the_record_alone(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    record = Path(node.places.record)
+    node.apply(ENTRY, "--owner", "A")
+    before, stamp, first = json.loads(record.read_bytes()), node.stamp(), record.stat()
+    assert "nothing touched" in node.apply(ENTRY, "--owner", "A"), "the same owner again"
+    assert "nothing touched" in node.apply(), "or none"
+    assert (record.stat().st_ino, record.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns), "touches nothing"
+    assert "nothing touched" in node.apply(ENTRY, "--owner", "B"), "another one takes over"
+    assert json.loads(record.read_bytes()) == before | {"owner": "B"}, "in the record"
+    assert (node.stamp(), node.docker.reloads) == (stamp, 1), "and nowhere else"
+
+
+@pytest.mark.parametrize(("given", "taking"), [((), ("--owner", "A")), (("--owner", "A"), ()), ((), ())])
+def test_without_an_owner_on_both_sides_the_mirror_is_taken_out(
+    new_node: Callable[..., StandInNode], given: tuple[str, ...], taking: tuple[str, ...]
+) -> None:
+    node = new_node("{}")
+    node.apply(ENTRY, *given)
+    record = Path(node.places.record)
+    facts = json.loads(record.read_bytes())
+    if not given:
+        del facts["owner"]
+        record.write_text(json.dumps(facts))
+    assert node.remove(*taking) == "mirror taken out, daemon.json as it was\n", "as before there were owners"
+
+
+def test_an_owner_whose_change_was_taken_back_keeps_nothing(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply(ENTRY, "--owner", "A")
+    node.docker.obedient = False
+    node.refused("apply", OTHER, "--owner", "B")
+    node.docker.obedient = True
+    assert node.remove("--owner", "A") == "mirror taken out, daemon.json as it was\n", "the mirror stayed A's"
+
+
+def test_a_killed_change_of_owner_leaves_the_mirror_to_the_former(tmp_path: Path) -> None:
+    for step in range(1, 100):
+        node = StandInNode(tmp_path / str(step), "{}")
+        node.apply(ENTRY, "--owner", "A")
+        node.steps, node.kill_at = 0, step
+        try:
+            node.run("apply", OTHER, "--owner", "B")
+        except Killed:
+            node.kill_at = 0
+        else:
+            assert step > 10, "the run has to have been killed at many steps"
+            return
+        record = json.loads(Path(node.places.record).read_bytes())
+        assert record["owner"] == ("A" if record["unfinished"] or OTHER not in str(record) else "B"), "until it is done"
+        node.apply(OTHER, "--owner", "B")
+        assert "kept by B" in node.remove("--owner", "A"), "the next run finishes"
+        node.remove("--owner", "B")
+        assert node.raw() == b"{}", "and the file comes back"
 
 
 # --- properties ---
@@ -918,7 +1000,7 @@ def test_docker_is_asked_at_its_own_socket(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, list[str]], doc: dict[str, Any], wanted: str
 ) -> None:
     monkeypatch.setattr(mirror, "run_tool", lambda argv, _: (0, argv[2], ""))
-    assert mirror.ask_docker(mirror.Docker(1, 0.0, flags, "/x"), doc, ["info"], 1) == wanted, "where it listens"
+    assert mirror.ask_docker(mirror.Docker(1, 0, flags, "/x"), doc, ["info"], 1) == wanted, "where it listens"
 
 
 @pytest.mark.parametrize(
@@ -969,18 +1051,40 @@ def test_a_hanging_tool_is_a_clear_error() -> None:
         mirror.run_tool(["sleep", "5"], 0.05)
 
 
-def test_status_prints_the_facts_and_changes_nothing(new_node: Callable[..., StandInNode]) -> None:
-    node = new_node('{"debug": true}')
-    node.apply()
-    node.docker.live["debug"] = False
-    before = (node.stamp(), sorted(Path(node.places.state).rglob("*")))
-    status, out, _ = node.run("status")
-    facts = json.loads(out)
-    assert status == 0, "status is no check"
-    assert facts["ours"] == {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}, "what is ours"
-    assert (facts["docker"], facts["running"], facts["mirrors"]) == ("20.10.24", True, [ENTRY + "/"]), "what is live"
-    assert any("debug" in finding for finding in facts["findings"]), "what waits"
-    assert (node.stamp(), sorted(Path(node.places.state).rglob("*"))) == before, "nothing changed"
+@pytest.mark.parametrize("words", [("apply", ENTRY), ("remove",)])
+def test_only_root_is_let_in(new_node: Callable[..., StandInNode], words: tuple[str, ...]) -> None:
+    node = new_node("{}")
+    node.uid = 1000
+    said = node.refused(*words)
+    assert "log in as root, or set docker_cache_ssh_sudo: true" in said, "with the remedy"
+    assert not Path(node.places.state).exists(), "nothing was tried"
+
+
+def test_a_clock_that_is_set_during_the_reload_is_no_new_dockerd(
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, real = new_node("{}"), StandInDocker.reload
+
+    def reload() -> None:
+        real(node.docker)
+        (Path(node.places.proc) / "stat").write_text(f"cpu 1\nbtime {STARTED + 7:.0f}\n")
+
+    monkeypatch.setattr(node.docker, "reload", reload)
+    assert "is live" in node.apply(), "the boot moved, the process is the same"
+
+
+def test_another_dockerd_of_the_same_number_is_noticed(
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = new_node("{}")
+
+    def reload() -> None:
+        node.docker.ticks += 1
+        node.docker.start()
+
+    monkeypatch.setattr(node.docker, "reload", reload)
+    status, _, said = node.run("apply", ENTRY)
+    assert (status, "ended during the reload" in said) == (1, True), "its start tells them apart"
 
 
 def test_a_damaged_record_is_a_clear_error(new_node: Callable[..., StandInNode]) -> None:
@@ -996,32 +1100,7 @@ def test_a_second_run_waits_for_the_first(new_node: Callable[..., StandInNode]) 
         mirror.take_lock(node.places.state, node.places.state + "/lock", 120)
 
 
-# --- how it travels ---
-
-WHOLE = SCRIPT.read_bytes()
-
-
-def fed(script: bytes) -> subprocess.CompletedProcess[bytes]:
-    """The script on stdin of `python3 - apply`, with an address that the whole script refuses at once."""
-    argv = [sys.executable, "-I", "-", "apply", "ftp://x"]
-    return subprocess.run(argv, input=script, capture_output=True, check=False)
-
-
-def test_a_script_cut_between_two_definitions_exits_70_and_says_why() -> None:
-    cut = fed(WHOLE[: WHOLE.index(b"def take_identity(")])
-    assert cut.returncode == 70, "the last line never arrived"
-    assert b"only a part of the script arrived" in cut.stderr, "it says so"
-
-
-@pytest.mark.parametrize("missing", [2, 8, 30, 2000])
-def test_a_script_cut_anywhere_does_nothing_and_fails(missing: int) -> None:
-    cut = fed(WHOLE[:-missing])
-    assert cut.returncode not in (0, 2), "a part is not the whole"
-    assert b"mirror's address" not in cut.stderr, "nothing of it ran"
-
-
-def test_the_whole_script_runs_from_stdin() -> None:
-    whole = fed(WHOLE)
-    assert whole.returncode == 1, "the address is refused"
-    assert b"mirror's address" in whole.stderr, "by the script itself"
-    assert b"Traceback" not in whole.stderr, "without a traceback"
+def test_the_script_runs_by_the_loader() -> None:
+    argv = [sys.executable, "-I", "-c", node_command.LOADER, "apply"]
+    done = subprocess.run(argv, input=node_command.payload(SCRIPT.name), capture_output=True, check=False, text=True)
+    assert (done.returncode, "required: ENTRY" in done.stderr) == (2, True), "its command line is read"
