@@ -44,6 +44,11 @@ class Recorder(pulumi.runtime.Mocks):
     def of(self, kind: str) -> list[pulumi.runtime.MockResourceArgs]:
         return [resource for resource in self.resources if resource.typ == kind]
 
+    def command(self, name: str) -> dict[str, Any]:
+        """Registration is concurrent: the order means nothing."""
+        (inputs,) = [resource.inputs for resource in self.of(COMMAND) if resource.name == name]
+        return dict(inputs)
+
     def one(self, kind: str) -> dict[str, Any]:
         (resource,) = self.of(kind)
         inputs: dict[str, Any] = resource.inputs
@@ -107,15 +112,15 @@ def container(recorder: Recorder) -> dict[str, Any]:
 
 def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) -> None:
     deploy(stack())
-    names = [resource.name for resource in recorder.of(COMMAND)]
-    assert names == ["cache-folder-m1@10.0.0.1:22", "m1@10.0.0.1:22", "w1@10.0.0.2:22"], (
+    names = {resource.name for resource in recorder.of(COMMAND)}
+    assert names == {"cache-folder-m1@10.0.0.1:22", "m1@10.0.0.1:22", "w1@10.0.0.2:22"}, (
         "a changed host must be another resource"
     )
 
 
 def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:
     deploy(stack())
-    command = recorder.of(COMMAND)[1].inputs
+    command = recorder.command("m1@10.0.0.1:22")
     assert command["create"].endswith(" apply http://10.0.0.1:30500 --owner m1@10.0.0.1:22")
     assert command["delete"].endswith(" remove --owner m1@10.0.0.1:22")
     assert all("\n" not in command[key] for key in ("create", "delete"))
@@ -128,7 +133,7 @@ def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_st
 def test_sudo_and_pending_changes_reach_the_command(recorder: Recorder) -> None:
     nodes = [node("m1", "10.0.0.1", kube_master=True, sudo=True)]
     deploy(stack(nodes, docker_cache_allow_pending_changes="yes"))
-    command = recorder.of(COMMAND)[1].inputs
+    command = recorder.command("m1@10.0.0.1:22")
     assert command["create"].startswith("sudo -n python3 ")
     assert command["create"].endswith(" --allow-pending-changes")
     assert command["delete"].endswith(" --allow-pending-changes")
@@ -136,7 +141,7 @@ def test_sudo_and_pending_changes_reach_the_command(recorder: Recorder) -> None:
 
 def test_the_folder_is_made_by_us_with_the_registrys_user_and_mounted_only_if_it_is_there(recorder: Recorder) -> None:
     deploy(stack(docker_cache_fs_mount_path="/data/cache"))
-    assert recorder.of(COMMAND)[0].inputs["create"].endswith(" prepare /data/cache 65532 65532")
+    assert recorder.command("cache-folder-m1@10.0.0.1:22")["create"].endswith(" prepare /data/cache 65532 65532")
     pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
     assert pod["volumes"][0]["hostPath"] == {"path": "/data/cache", "type": "Directory"}, (
         "the kubelet must not make it as root's"

@@ -1,7 +1,9 @@
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncssh
 import pytest
 import yaml
 
@@ -11,7 +13,7 @@ from settings.cluster import find_cluster, version_problem
 from settings.loading import Disabled, SettingsError, load
 from settings.model import Node, Settings
 from settings.stack import read_stack
-from tests.unit.stacks import HOST_KEY, KUBECONFIG, configuration, node
+from tests.unit.stacks import HOST_KEY, KUBECONFIG, PRIVATE_KEY, configuration, node
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -251,3 +253,51 @@ def test_the_development_stack_is_valid() -> None:
         for key, value in config.items()
     }
     assert isinstance(load(values.get), Settings)
+
+
+@pytest.mark.parametrize(
+    "text", ["SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8", "AAAAC3NzaC1lZDI1NTE5", "# none"]
+)
+def test_a_host_key_that_is_none_is_refused_and_never_means_trust(text: str) -> None:
+    nodes: list[dict[str, object]] = [{"name": "m1", "host": "10.0.0.1", "kube_master": True, "host_key": text}]
+    assert access(nodes)[1] == [f'docker_cache_nodes[m1].host_key is "{text}": use a line such as "ssh-ed25519 AAAA…"']
+
+
+def test_a_secret_put_where_a_path_belongs_is_not_shown() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True, private_key_path=PRIVATE_KEY)]
+    (message,) = access(nodes)[1]
+    assert "is not a path" in message
+    assert "PRIVATE KEY" not in message
+    encoded = base64.b64encode(KUBECONFIG.encode()).decode()
+    with pytest.raises(SettingsError) as caught:
+        find_cluster(checked(docker_cache_kubeconfig=encoded), ROOT)
+    assert encoded not in str(caught.value)
+    assert "is not a path" in str(caught.value)
+
+
+def test_a_key_that_cannot_be_used_is_named_once_and_not_shown() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True), node("w1", "10.0.0.2")]
+    (message,) = access(nodes, docker_cache_ssh_private_key="-----BEGIN nonsense")[1]
+    assert message.startswith("docker_cache_ssh_private_key is not a private key")
+    assert "nonsense" not in message
+    locked = asyncssh.generate_private_key("ssh-ed25519").export_private_key(passphrase="p").decode()
+    (message,) = access(nodes, docker_cache_ssh_private_key=locked)[1]
+    assert "has a passphrase" in message
+
+
+def test_an_unknown_home_folder_is_a_message() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True, private_key_path="~nobody-at-all/id")]
+    assert "can't be read" in access(nodes)[1][0]
+
+
+@pytest.mark.parametrize("broken", ["certificate-authority-data: '!'", "server: 5"])
+def test_a_kubeconfig_that_cannot_be_used_is_a_message_without_its_text(broken: str) -> None:
+    text = KUBECONFIG.replace('server: "https://127.0.0.1:1"', f'server: "https://127.0.0.1:1", {broken}')
+    with pytest.raises(SettingsError) as caught:
+        read_stack(configuration(docker_cache_kubeconfig=text).get, ROOT, {})
+    assert "kubectl --context prod version" in str(caught.value)
+    assert "kubeconfig-token" not in str(caught.value)
+
+
+def test_the_entrys_host_is_kept_in_lower_case_as_docker_shows_it() -> None:
+    assert checked(docker_cache_entry="Registry.Local:30500").entry == "http://registry.local:30500"
