@@ -280,7 +280,7 @@ def test_a_key_that_cannot_be_used_is_named_once_and_not_shown() -> None:
     (message,) = access(nodes, docker_cache_ssh_private_key="-----BEGIN nonsense")[1]
     assert message.startswith("docker_cache_ssh_private_key is not a private key")
     assert "nonsense" not in message
-    locked = asyncssh.generate_private_key("ssh-ed25519").export_private_key(passphrase="p").decode()
+    locked = asyncssh.generate_private_key("ssh-ed25519").export_private_key("pkcs8-pem", passphrase="p").decode()
     (message,) = access(nodes, docker_cache_ssh_private_key=locked)[1]
     assert "has a passphrase" in message
 
