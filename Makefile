@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 YES_FLAG := $(if $(filter-out 0 no false,$(YES)),--yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview proof down test test-unit test-end-to-end lint clean
+.PHONY: help up preview proof down test test-unit test-end-to-end tools lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [STACK=dev] [YES=1]"
@@ -30,14 +30,17 @@ proof: $(VENV)/.ready ## pull an image on every node, counted at the cache
 down: $(VENV)/.ready ## take the stack back from nodes and cluster (and end the sandbox)
 	@$(RUN) operations down --stack $(STACK) $(YES_FLAG)
 
-test: $(VENV)/.ready lint ## linters, types, unit tests, end-to-end tests in the sandbox
+test: $(VENV)/.ready lint tools ## linters, types, unit tests, end-to-end tests in the sandbox
 	@$(RUN) pytest tests
 
 test-unit: $(VENV)/.ready ## the fast loop
 	@$(RUN) pytest tests/unit
 
-test-end-to-end: $(VENV)/.ready ## end-to-end tests in the sandbox
+test-end-to-end: $(VENV)/.ready tools ## end-to-end tests in the sandbox
 	@$(RUN) pytest tests/end_to_end
+
+tools: $(VENV)/.ready ## build what the sandbox needs, where this machine can run it
+	@if $(RUN) sandbox check 2>/dev/null; then $(RUN) sandbox tools; fi
 
 lint: $(VENV)/.ready ## ruff, mypy, shellcheck, the nodes' Python version
 	@$(RUN) ruff check .

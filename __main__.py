@@ -10,7 +10,7 @@ from components.arguments import node_mirrors_args, registry_cache_args
 from components.node_mirrors import NodeMirrors
 from components.registry_cache import RegistryCache
 from settings.loading import Disabled, SettingsError
-from settings.stack import Stack, read_stack
+from settings.stack import Stack, given_keys, read_stack
 
 
 def deploy(stack: Stack) -> None:
@@ -27,7 +27,7 @@ def deploy(stack: Stack) -> None:
 
 def main() -> None:
     try:
-        stack = read_stack(pulumi.Config().get, Path(__file__).parent, os.environ)
+        stack = read_stack(pulumi.Config().get, Path(__file__).parent, os.environ, given_keys(os.environ))
     except SettingsError as error:
         raise pulumi.RunError(f"the stack's configuration has to be mended:\n{error}") from None
     if not isinstance(stack, Disabled):

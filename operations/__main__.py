@@ -63,7 +63,7 @@ def proof(stack: StackName) -> int:
 
 def proof_from_stdin() -> int:
     values: dict[str, str] = json.load(sys.stdin)
-    stack = read_stack(values.get, stacks.ROOT, os.environ)
+    stack = read_stack(values.get, stacks.ROOT, os.environ, values)
     if isinstance(stack, Disabled):
         print("enable_docker_cache is off: there is nothing to prove")
         return 0

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.enter import in_network
+from settings.stack import PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = "docker-cache"
 
 
 class OperationError(Exception):
@@ -65,12 +65,11 @@ def configuration(stack: StackName) -> Mapping[str, str]:
     result = run_quietly(stack.pulumi("config", "--json", "--show-secrets"))
     if result.returncode:
         raise OperationError(f"pulumi can't read the configuration of {stack.name}: {result.stderr.strip()}")
-    prefix = f"{PROJECT}:"
     values: dict[str, dict[str, str]] = json.loads(result.stdout)
     return {
-        key.removeprefix(prefix): item["value"]
+        key.removeprefix(PREFIX): item["value"]
         for key, item in values.items()
-        if key.startswith(prefix) and "value" in item
+        if key.startswith(PREFIX) and "value" in item
     }
 
 

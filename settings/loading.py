@@ -1,8 +1,9 @@
 """From the stack's configuration to checked settings, or to one list of everything that is wrong with it."""
 
+import difflib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pydantic
@@ -14,6 +15,8 @@ from settings.values import parse_bool
 OBJECT_KEYS = ("docker_cache_nodes",)
 SECRET_WORDS = ("private_key", "password", "kubeconfig", "http_proxy", "https_proxy")
 
+NEARLY = 0.9
+"""The likeness that makes a key a misspelling. The original's own keys that are not read here are less alike."""
 LIST_OF_NODES = "write a list of maps with name and host, see docs/configuration.md"
 OUR_WORDS = {
     "tuple_type": LIST_OF_NODES,
@@ -39,18 +42,34 @@ class Disabled:
     """`enable_docker_cache` is off: nothing else counts, wrong values included."""
 
 
-def load(read: Read) -> Settings | Disabled:
-    """Check every key at once. Raises SettingsError with all problems."""
+def load(read: Read, given: Collection[str] = ()) -> Settings | Disabled:
+    """Check every key at once. Raises SettingsError with all problems.
+
+    `given` are the keys that the stack has, known or not: a misspelt one would be a default taken in silence.
+    """
+    switch = read("enable_docker_cache")
     try:
-        enabled = parse_bool(read("enable_docker_cache") or "false")
+        enabled = parse_bool(switch or "false")
     except ValueError as error:
-        raise SettingsError([f'enable_docker_cache is "{read("enable_docker_cache")}": {error}']) from error
-    if not enabled:
+        raise SettingsError([f'enable_docker_cache is "{switch}": {error}']) from error
+    misspelt = misspelt_keys(given)
+    if not enabled and (switch or not misspelt):
         return Disabled()
     try:
-        return Settings.model_validate(collect(read))
+        settings = Settings.model_validate(collect(read))
     except pydantic.ValidationError as error:
-        raise SettingsError([line for details in error.errors() for line in describe(details, read)]) from error
+        found = [line for details in error.errors() for line in describe(details, read)]
+        raise SettingsError([*misspelt, *found]) from error
+    if misspelt:
+        raise SettingsError(misspelt)
+    return settings
+
+
+def misspelt_keys(given: Collection[str]) -> list[str]:
+    """Keys that are nearly ours. Others, such as those of another version, are left alone."""
+    known = list(Settings.model_fields)
+    nearest = {key: difflib.get_close_matches(key, known, 1, NEARLY) for key in given if key not in known}
+    return [f"{key} is not known: did you mean {match[0]}?" for key, match in nearest.items() if match]
 
 
 def collect(read: Read) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The stack's configuration as everything that `__main__.py` needs, or a list of what is wrong with it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from settings.access import Access, resolve
 from settings.cluster import Cluster, check_version, find_cluster
 from settings.loading import Disabled, Read, SettingsError, load
 from settings.model import Settings
+
+PREFIX = "docker-cache:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,15 @@ class Stack:
         return values | ({"NO_PROXY": no_proxy} if no_proxy else {})
 
 
-def read_stack(read: Read, base: Path, environment: Mapping[str, str]) -> Stack | Disabled:
+def given_keys(environment: Mapping[str, str]) -> list[str]:
+    """The keys of this project that the engine hands on, declared or not (pulumi's SDK reads them from there too)."""
+    keys: dict[str, str] = json.loads(environment.get("PULUMI_CONFIG") or "{}")
+    return [key.removeprefix(PREFIX) for key in keys if key.startswith(PREFIX)]
+
+
+def read_stack(read: Read, base: Path, environment: Mapping[str, str], given: Collection[str] = ()) -> Stack | Disabled:
     """Check the configuration, the files it names and the cluster. Raises SettingsError with all problems found."""
-    settings = load(read)
+    settings = load(read, given)
     if isinstance(settings, Disabled):
         return settings
     nodes, problems = resolve(settings, base, environment)

@@ -66,12 +66,18 @@ def test_the_nodes_reach_nothing_but_the_sandbox(sandbox: Sandbox) -> None:
 
 def test_a_wrong_configuration_is_an_error_without_traceback_before_anything_is_deployed(sandbox: Sandbox) -> None:
     result = sandbox.pulumi(
-        "up", "--yes", "--skip-preview", docker_cache_fs_min_free="120%", docker_cache_remote_url="ftp://x"
+        "up",
+        "--yes",
+        "--skip-preview",
+        docker_cache_fs_min_free="120%",
+        docker_cache_remote_url="ftp://x",
+        docker_cache_imag="registry:3.1.2",
     )
     text = result.stdout + result.stderr
     assert result.returncode != 0
     assert 'docker_cache_fs_min_free is "120%": use a share of the disk from 1% to 90%' in text
     assert 'docker_cache_remote_url is "ftp://x"' in text, "all problems come at once"
+    assert "docker_cache_imag is not known: did you mean docker_cache_image?" in text
     assert "Traceback" not in text
     assert sandbox.kubectl("get", "all", "-l", "app.kubernetes.io/part-of=docker-cache") == ""
 

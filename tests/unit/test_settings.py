@@ -12,7 +12,7 @@ from settings.access import resolve
 from settings.cluster import find_cluster, version_problem
 from settings.loading import Disabled, SettingsError, load
 from settings.model import Node, Settings
-from settings.stack import read_stack
+from settings.stack import given_keys, read_stack
 from tests.unit.stacks import HOST_KEY, KUBECONFIG, PRIVATE_KEY, configuration, node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +88,37 @@ def test_a_wrong_value_names_the_key_the_value_and_the_remedy(key: str, value: s
 def test_every_wrong_key_is_reported_at_once() -> None:
     wrong = configuration(docker_cache_remote_url="x", docker_cache_fs_min_free="0", docker_cache_ssh_port="-1")
     assert len(problems(wrong.get)) == 3
+
+
+def test_a_misspelt_key_is_no_silent_default() -> None:
+    values = configuration(docker_cache_fs_mountpath="/data", docker_cache_remote_url="ftp://x")
+    with pytest.raises(SettingsError) as caught:
+        load(values.get, values)
+    assert (
+        caught.value.problems[0] == "docker_cache_fs_mountpath is not known: did you mean docker_cache_fs_mount_path?"
+    )
+    assert len(caught.value.problems) == 2, "it comes with all other problems"
+
+
+def test_a_misspelt_switch_does_not_switch_off_in_silence() -> None:
+    values = configuration()
+    values["enable_docker_cach"] = values.pop("enable_docker_cache")
+    with pytest.raises(SettingsError, match=r"enable_docker_cach is not known: did you mean enable_docker_cache\?"):
+        load(values.get, values)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["docker_cache_azure_account_key", "docker_cache_htpasswd", "docker_azure_account_name", "docker_cache_upstreams"],
+)
+def test_keys_of_config_yaml_that_are_not_read_here_are_no_misspellings(key: str) -> None:
+    values = configuration(**{key: "x"})
+    assert isinstance(load(values.get, values), Settings)
+
+
+def test_the_given_keys_are_those_of_this_project_alone() -> None:
+    environment = {"PULUMI_CONFIG": json.dumps({"docker-cache:docker_cache_entry": "x", "kubernetes:context": "y"})}
+    assert given_keys(environment) == ["docker_cache_entry"]
 
 
 def test_a_missing_context_is_named() -> None:
