@@ -96,7 +96,8 @@ def test_another_upstream_rolls_the_pod(sandbox: Sandbox) -> None:
 
 
 def test_a_full_disk_stops_the_storing_and_not_the_serving(sandbox: Sandbox) -> None:
-    sandbox.pull_anew("pai-worker1", "app:1")
+    for worker in WORKERS:
+        sandbox.pull_anew(worker, "app:1")
     sandbox.on("pai-master", "fallocate", "--length", "900M", "/var/lib/registry/filler")
     try:
         wait_for_log(sandbox, "serving what is stored, storing nothing")
@@ -124,6 +125,23 @@ def wait_for_log(sandbox: Sandbox, text: str) -> None:
     while text not in sandbox.kubectl("logs", "deployment/docker-cache-registry", "--tail=200"):
         assert time.monotonic() < deadline, f"the registry never said: {text}"
         time.sleep(1)
+
+
+def test_a_pod_that_starts_without_the_upstream_serves_what_is_stored_until_it_is_back(sandbox: Sandbox) -> None:
+    for worker in WORKERS:
+        sandbox.pull_anew(worker, "app:1")
+    sandbox.on("hub", "systemctl", "stop", "hub")
+    try:
+        sandbox.kubectl("delete", "pod", sandbox.pod())
+        sandbox.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=120s")
+        wait_for_log(sandbox, "serving what is stored until it can")
+        sandbox.pull_anew("pai-worker2", "app:1")
+    finally:
+        sandbox.on("hub", "systemctl", "start", "hub")
+    wait_for_log(sandbox, "pulling through again")
+    sandbox.reset_upstream()
+    sandbox.pull_anew("pai-worker2", "app:1")
+    assert sandbox.upstream()["blob_gets"] == 0
 
 
 def test_a_node_past_the_hubs_limit_pulls_all_the_same(sandbox: Sandbox) -> None:

@@ -1,0 +1,64 @@
+"""What of the sandbox can be judged without one."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from sandbox import lifecycle, pulumi_run, toolchain
+from sandbox.images import Entry, Image, digest, layer
+from sandbox.layout import VENV_BIN
+from sandbox.toolchain import Build
+
+
+def test_an_official_plugin_is_used_each_one_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi_run, "USER_HOME", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert not pulumi_run.has_official("kubernetes")
+    (tmp_path / "plugins" / f"resource-kubernetes-v{version('pulumi-kubernetes')}").mkdir(parents=True)
+    assert pulumi_run.has_official("kubernetes")
+    assert not pulumi_run.has_official("command")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pulumi-resource-command").touch()
+    assert pulumi_run.has_official("command")
+
+
+def test_a_plugin_of_another_version_is_not_taken_for_the_pinned_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulumi_run, "USER_HOME", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "plugins" / "resource-kubernetes-v1.0.0").mkdir(parents=True)
+    assert not pulumi_run.has_official("kubernetes")
+
+
+def test_an_official_pulumi_brings_its_language_host_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "official_pulumi", lambda: Path("/opt/pulumi/bin/pulumi"))
+    assert toolchain.pulumi_folders() == [VENV_BIN, Path("/opt/pulumi/bin")]
+    monkeypatch.setattr(toolchain, "official_pulumi", lambda: None)
+    assert toolchain.pulumi_folders()[0] == VENV_BIN, "the built language host takes the first python3 on PATH"
+
+
+def test_a_build_is_done_again_only_when_its_inputs_change() -> None:
+    build = Build(module="pause", commands={"pause": "."})
+    assert build.stamp() == Build(module="pause", commands={"pause": "."}).stamp()
+    assert build.stamp() != Build(module="pause", commands={"pause": "."}, link="-X a=b").stamp()
+    assert build.stamp() != Build(module="registry", commands={"pause": "."}).stamp()
+
+
+def test_what_a_machine_lacks_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert lifecycle.missing_requirements() == ["Linux (this is darwin): the sandbox is made of Linux namespaces"]
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert any(line.startswith("root (this is user 1000)") for line in lifecycle.missing_requirements())
+
+
+def test_an_images_manifest_names_what_it_holds() -> None:
+    content = layer([Entry(path="a", data=b"x"), Entry(path="b", link="a")])
+    image = Image(layers=(content,))
+    assert digest(content).encode() in image.manifest()
+    assert digest(image.config()).encode() in image.manifest()
+    assert content == layer([Entry(path="a", data=b"x"), Entry(path="b", link="a")]), (
+        "digests must not change by themselves"
+    )
