@@ -50,7 +50,7 @@ def prepare(stack: StackName) -> None:
         )
     if not stack.in_sandbox and not shutil.which("pulumi"):
         raise OperationError("pulumi is not on PATH: install its CLI (https://www.pulumi.com/docs/install/)")
-    if run_quietly(stack.pulumi("stack", "select")).returncode:
+    if not exists(stack):
         created = run_quietly(stack.pulumi("stack", "init"))
         if created.returncode:
             raise OperationError(f"pulumi can't make the stack {stack.name}: {created.stderr.strip()}")

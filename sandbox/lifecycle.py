@@ -42,7 +42,7 @@ def missing_requirements() -> list[str]:
         missing.append("namespaces: `unshare --mount --net --pid` is refused here (an unprivileged container?)")
     if not hierarchies():
         missing.append("control groups: none is mounted at /sys/fs/cgroup")
-    lacking = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    lacking = lacking_packages()
     if lacking and not shutil.which("apt-get"):
         missing.append(f"programs: install {', '.join(lacking)} (no apt-get here to do it)")
     return missing
@@ -79,9 +79,14 @@ def prepare_tools() -> None:
 
 
 def install_programs() -> None:
-    packages = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    packages = lacking_packages()
     if packages:
         install_packages(*packages)
+
+
+def lacking_packages() -> list[str]:
+    """The packages whose programs this machine does not have."""
+    return sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
 
 
 def start() -> None:

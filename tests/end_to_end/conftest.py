@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,16 +128,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for reason in dict.fromkeys(reasons):
         terminalreporter.section("left out")
         terminalreporter.line(f"end-to-end tests: {reason}")
-
-
-@pytest.fixture
-def workers(sandbox: Sandbox) -> Iterator[Sandbox]:
-    """Both workers with the daemon.json they have at first (none), before and after."""
-    yield sandbox
-    for worker in WORKERS:
-        sandbox.try_on(worker, "sh", "-c", "docker rm -f $(docker ps -aq) 2>/dev/null")
-
-
-@pytest.fixture(autouse=True)
-def _fail_early_without_make() -> None:
-    assert shutil.which("make"), "make is needed"
