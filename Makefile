@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 YES_FLAG := $(if $(filter-out 0 no false,$(YES)),--yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview proof down test test-unit test-end-to-end tools lint clean
+.PHONY: help new up preview proof takeover down test test-unit test-end-to-end tools lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [STACK=dev] [YES=1]"
@@ -26,6 +26,12 @@ preview: $(VENV)/.ready ## show what `make up` would change
 
 proof: $(VENV)/.ready ## pull an image on every node, counted at the cache
 	@$(RUN) operations proof --stack $(STACK)
+
+new: $(VENV)/.ready ## a stack for another cluster: make new STACK=prod [SECRETS_PROVIDER=azurekeyvault://…]
+	@$(RUN) operations new --stack $(STACK) $(if $(SECRETS_PROVIDER),--secrets-provider '$(SECRETS_PROVIDER)')
+
+takeover: $(VENV)/.ready ## move a cluster over from OpenPAI's own docker-cache
+	@$(RUN) operations takeover --stack $(STACK) $(YES_FLAG)
 
 down: $(VENV)/.ready ## take the stack back from nodes and cluster (and end the sandbox)
 	@$(RUN) operations down --stack $(STACK) $(YES_FLAG)

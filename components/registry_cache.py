@@ -1,16 +1,16 @@
 """The pull-through registry in the cluster: its configuration, Deployment and Service."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.cache_storage import USER_ID, CacheStorage, ClaimArgs, FolderArgs
+from components.cache_storage import USER_ID, AzureArgs, CacheStorage, StorageArgs
 from components.metadata import LABELS, metadata
 from rendering import registry
-from settings.model import NODE_PORT
+from settings.cluster import service_name
 
 CONFIGURATION = "/etc/docker-cache"
 MASTER_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
@@ -19,91 +19,133 @@ MASTER_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.
 @final
 @dataclass(frozen=True, kw_only=True)
 class RegistryCacheArgs:
-    """`proxy_environment` may hold credentials (HTTPS_PROXY has user info at times): its values are secrets."""
+    """`secret_environment` and `htpasswd` (a file's text) hold credentials: they reach the pod by Secrets alone."""
 
+    namespace: str
+    node_port: int
     image: str
     upstream: str
-    storage: FolderArgs | ClaimArgs
+    storage: StorageArgs
     min_free_percent: int
-    proxy_environment: Mapping[str, str]
+    secret_environment: Mapping[str, str] = field(repr=False)
+    htpasswd: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodParts:
+    """What the pod is put together from; the names are those of the objects that it mounts."""
+
+    storage: CacheStorage
+    configuration: pulumi.Input[str]
+    environment: pulumi.Input[str] | None
+    htpasswd: pulumi.Input[str] | None
 
 
 class RegistryCache(pulumi.ComponentResource):
-    """The cache as the nodes see it: NodePort 30500."""
+    """The cache as the nodes see it: a NodePort."""
 
-    storage_location: str
+    storage_location: pulumi.Input[str]
 
     def __init__(self, name: str, args: RegistryCacheArgs, *, provider: k8s.Provider) -> None:
         super().__init__("docker-cache:registry:RegistryCache", name)
         kubernetes = pulumi.ResourceOptions(provider=provider)
         child = pulumi.ResourceOptions(parent=self, provider=provider)
         storage = CacheStorage(
-            f"{name}-store", args.storage, pulumi.ResourceOptions(parent=self), kubernetes=kubernetes
+            f"{name}-store",
+            args.storage,
+            pulumi.ResourceOptions(parent=self),
+            kubernetes=kubernetes,
+            namespace=args.namespace,
         )
         self.storage_location = storage.location
-        configuration = create_configuration(name, args.upstream, child)
-        proxies = create_proxy_secret(name, args.proxy_environment, child) if args.proxy_environment else None
-        pod = pod_spec(args, storage, configuration.metadata.name, proxies.metadata.name if proxies else None)
+        parts = PodParts(
+            storage=storage,
+            configuration=create_configuration(name, args, child).metadata.name,
+            environment=create_secret(f"{name}-environment", args.namespace, args.secret_environment, child),
+            htpasswd=create_secret(f"{name}-htpasswd", args.namespace, htpasswd_file(args), child),
+        )
         after_storage = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[storage]))
-        deployment = create_deployment(name, pod, rolling=storage.node_name is not None, opts=after_storage)
-        create_service(name, pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[deployment])))
+        deployment = create_deployment(name, args, parts, after_storage)
+        create_service(
+            args.namespace,
+            args.node_port,
+            pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[deployment])),
+        )
         self.register_outputs({})
 
 
-def create_configuration(name: str, upstream: str, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
+def create_configuration(name: str, args: RegistryCacheArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
     """Named by the provider: changed content makes a new one, and the pod that names it rolls."""
-    files = registry.files(registry.Registry(upstream=upstream))
-    return k8s.core.v1.ConfigMap(name, metadata=metadata(), data=files, immutable=True, opts=opts)
+    files = registry.files(
+        registry.Registry(
+            upstream=args.upstream, storage=storage_section(args.storage), has_htpasswd=bool(args.htpasswd)
+        )
+    )
+    return k8s.core.v1.ConfigMap(name, metadata=metadata(args.namespace), data=files, immutable=True, opts=opts)
 
 
-def create_proxy_secret(name: str, environment: Mapping[str, str], opts: pulumi.ResourceOptions) -> k8s.core.v1.Secret:
-    values = {key: pulumi.Output.secret(value) for key, value in environment.items()}
-    return k8s.core.v1.Secret(f"{name}-proxies", metadata=metadata(), string_data=values, immutable=True, opts=opts)
+def storage_section(storage: StorageArgs) -> registry.Storage:
+    if isinstance(storage, AzureArgs):
+        return registry.azure(storage.account_name, storage.container_name)
+    return registry.filesystem()
+
+
+def htpasswd_file(args: RegistryCacheArgs) -> Mapping[str, str]:
+    return {registry.HTPASSWD_FILE: args.htpasswd} if args.htpasswd else {}
+
+
+def create_secret(
+    name: str, namespace: str, values: Mapping[str, str], opts: pulumi.ResourceOptions
+) -> pulumi.Output[str] | None:
+    """The Secret's name, made up by the provider so that other values roll the pod; none where there are no values."""
+    if not values:
+        return None
+    hidden = {key: pulumi.Output.secret(value) for key, value in values.items()}
+    secret = k8s.core.v1.Secret(name, metadata=metadata(namespace), string_data=hidden, immutable=True, opts=opts)
+    return secret.metadata.name
 
 
 def create_deployment(
-    name: str, pod: k8s.core.v1.PodSpecArgsDict, *, rolling: bool, opts: pulumi.ResourceOptions
+    name: str, args: RegistryCacheArgs, parts: PodParts, opts: pulumi.ResourceOptions
 ) -> k8s.apps.v1.Deployment:
-    """`rolling` where old and new pod may have the store at once; a claim is mounted by one pod at a time."""
+    """It rolls where old and new pod may have the store at once; a claim is mounted by one pod at a time."""
     roll: k8s.apps.v1.DeploymentStrategyArgsDict = {
         "type": "RollingUpdate",
         "rolling_update": {"max_surge": 1, "max_unavailable": 0},
     }
     return k8s.apps.v1.Deployment(
         name,
-        metadata=metadata("docker-cache-registry"),
+        metadata=metadata(args.namespace, "docker-cache-registry"),
         spec={
             "replicas": 1,
-            "strategy": roll if rolling else {"type": "Recreate"},
+            "strategy": roll if parts.storage.is_shared else {"type": "Recreate"},
             "selector": {"match_labels": LABELS},
-            "template": {"metadata": {"labels": LABELS}, "spec": pod},
+            "template": {"metadata": {"labels": LABELS}, "spec": pod_spec(args, parts)},
         },
         opts=opts,
     )
 
 
-def create_service(name: str, opts: pulumi.ResourceOptions) -> k8s.core.v1.Service:
+def create_service(namespace: str, node_port: int, opts: pulumi.ResourceOptions) -> k8s.core.v1.Service:
+    """Another port is another Service, made before the nodes change over; the old one goes after them."""
+    name = service_name(node_port)
     return k8s.core.v1.Service(
         name,
-        metadata=metadata("docker-cache"),
+        metadata=metadata(namespace, name),
         spec={
             "type": "NodePort",
             "selector": LABELS,
-            "ports": [{"name": "registry", "port": registry.PORT, "target_port": "registry", "node_port": NODE_PORT}],
+            "ports": [{"name": "registry", "port": registry.PORT, "target_port": "registry", "node_port": node_port}],
         },
         opts=opts,
     )
 
 
-def pod_spec(
-    args: RegistryCacheArgs,
-    storage: CacheStorage,
-    configuration: pulumi.Input[str],
-    proxies: pulumi.Input[str] | None,
-) -> k8s.core.v1.PodSpecArgsDict:
+def pod_spec(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.PodSpecArgsDict:
+    storage = parts.storage
     pod: k8s.core.v1.PodSpecArgsDict = {
-        "containers": [container(args, proxies)],
-        "volumes": [storage.volume, {"name": "configuration", "config_map": {"name": configuration}}],
+        "containers": [container(args, parts)],
+        "volumes": volumes(parts),
         "tolerations": [{"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in MASTER_TAINTS],
         "automount_service_account_token": False,
         "enable_service_links": False,
@@ -121,6 +163,28 @@ def pod_spec(
     return pod | {"affinity": on_node(storage.node_name)} if storage.node_name else pod
 
 
+def volumes(parts: PodParts) -> list[k8s.core.v1.VolumeArgsDict]:
+    listed: list[k8s.core.v1.VolumeArgsDict] = [
+        {"name": "configuration", "config_map": {"name": parts.configuration}},
+    ]
+    if parts.storage.volume:
+        listed.insert(0, parts.storage.volume)
+    if parts.htpasswd is not None:
+        listed.append({"name": "htpasswd", "secret": {"secret_name": parts.htpasswd, "default_mode": 0o440}})
+    return listed
+
+
+def volume_mounts(parts: PodParts) -> list[k8s.core.v1.VolumeMountArgsDict]:
+    mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
+        {"name": "configuration", "mount_path": CONFIGURATION, "read_only": True},
+    ]
+    if parts.storage.volume:
+        mounts.insert(0, {"name": "store", "mount_path": registry.STORE})
+    if parts.htpasswd is not None:
+        mounts.append({"name": "htpasswd", "mount_path": registry.HTPASSWD_FOLDER, "read_only": True})
+    return mounts
+
+
 def on_node(name: str) -> k8s.core.v1.AffinityArgsDict:
     """By the node's name: its hostname label is another at times."""
     term: k8s.core.v1.NodeSelectorTermArgsDict = {
@@ -129,23 +193,22 @@ def on_node(name: str) -> k8s.core.v1.AffinityArgsDict:
     return {"node_affinity": {"required_during_scheduling_ignored_during_execution": {"node_selector_terms": [term]}}}
 
 
-def container(args: RegistryCacheArgs, proxies: pulumi.Input[str] | None) -> k8s.core.v1.ContainerArgsDict:
+def container(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.ContainerArgsDict:
+    # Without a store of the pod's own there is no disk to run full.
+    disk = [registry.STORE, str(args.min_free_percent)] if parts.storage.volume else ["/", "0"]
     return {
         "name": "registry",
         "image": args.image,
         "command": ["/bin/sh", f"{CONFIGURATION}/serve.sh"],
-        "args": [registry.STORE, str(args.min_free_percent)],
+        "args": disk,
         # Distribution exports traces to localhost unless told not to.
         "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}],
-        "env_from": [{"secret_ref": {"name": proxies}}] if proxies is not None else [],
+        "env_from": [{"secret_ref": {"name": parts.environment}}] if parts.environment is not None else [],
         "ports": [
             {"name": "registry", "container_port": registry.PORT},
             {"name": "metrics", "container_port": registry.PROXY_METRICS_PORT},
         ],
-        "volume_mounts": [
-            {"name": "store", "mount_path": registry.STORE},
-            {"name": "configuration", "mount_path": CONFIGURATION, "read_only": True},
-        ],
+        "volume_mounts": volume_mounts(parts),
         # `/` is 503 while the storage is unhealthy; neither probe asks the upstream.
         "readiness_probe": {"http_get": {"path": "/", "port": "registry"}, "period_seconds": 5, "failure_threshold": 3},
         "liveness_probe": {

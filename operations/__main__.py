@@ -1,35 +1,52 @@
-"""`python -m operations up | preview | down | proof`: called by make."""
+"""`python -m operations ACTION`: called by make, whose help lists the actions."""
 
 import argparse
 import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 
-from rich.console import Console
-
-from operations import stacks
+from operations import predecessor, stacks
+from operations.new_stack import new
+from operations.predecessor import ClusterError
 from operations.proof import prove
 from operations.stacks import OperationError, StackName, run_in_foreground
+from operations.takeover import take_over
+from operations.terminal import console
 from sandbox import lifecycle
 from sandbox.processes import init_pid
 from sandbox.progress import SandboxError
+from settings.cluster import Answer, Cluster, ask_cluster
 from settings.loading import Disabled, SettingsError
-from settings.stack import read_stack
-
-LOG_WIDTH = 140
+from settings.model import Settings
+from settings.stack import Stack, read_stack
 
 
 def up(stack: StackName, *, yes: bool) -> int:
     """Bring the stack up and prove it. A node that fails does not keep the others from being done."""
     start_sandbox(stack)
     stacks.prepare(stack)
+    return update(stack, yes=yes)
+
+
+def update(stack: StackName, *, yes: bool) -> int:
     answer = ["--yes"] if yes or stack.in_sandbox else []
+    before = stacks.last_update(stack)
     updated = run_in_foreground(stack.pulumi("up", "--continue-on-error", *answer))
+    if updated and stacks.last_update(stack) == before:
+        # A wrong configuration, or pulumi's question answered with no: there is nothing new to prove.
+        return updated
     proven = proof(stack)
     if updated:
         print("make up: the update has failed steps, named above; what is right stays, run it again", file=sys.stderr)
     return updated or proven
+
+
+def takeover(stack: StackName, *, yes: bool) -> int:
+    start_sandbox(stack)
+    stacks.prepare(stack)
+    return take_over(stack, yes=yes, update=lambda: update(stack, yes=True))
 
 
 def preview(stack: StackName) -> int:
@@ -62,24 +79,38 @@ def proof(stack: StackName) -> int:
 
 
 def proof_from_stdin() -> int:
-    values: dict[str, str] = json.load(sys.stdin)
-    stack = read_stack(values.get, stacks.ROOT, os.environ, values)
+    stack = stack_from_stdin()
     if isinstance(stack, Disabled):
         print("enable_docker_cache is off: there is nothing to prove")
         return 0
     return 0 if prove(stack, console()) else 1
 
 
-def console() -> Console:
-    """As wide as the terminal; a log has no width of its own, and a table should not be folded there."""
-    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
+def find_predecessor() -> int:
+    """The NodePort may be the predecessor's still: that is no problem here."""
+    stack = stack_from_stdin(ask=lambda _cluster, _settings: Answer())
+    found = None if isinstance(stack, Disabled) else predecessor.find(stack)
+    print(json.dumps(asdict(found) if found else None))
+    return 0
+
+
+def retire_predecessor() -> int:
+    stack = stack_from_stdin()
+    print(json.dumps([] if isinstance(stack, Disabled) else predecessor.retire(stack)))
+    return 0
+
+
+def stack_from_stdin(ask: Callable[[Cluster, Settings], Answer] = ask_cluster) -> Stack | Disabled:
+    values: dict[str, str] = json.load(sys.stdin)
+    return read_stack(values.get, stacks.ROOT, os.environ, ask=ask)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m operations")
-    parser.add_argument("action", choices=["up", "preview", "down", "proof", "proof-from-stdin"])
+    parser.add_argument("action")
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--yes", action="store_true")
+    parser.add_argument("--secrets-provider")
     arguments = parser.parse_args()
     stack = StackName(name=arguments.stack)
     actions: dict[str, Callable[[], int]] = {
@@ -87,11 +118,18 @@ def main() -> int:
         "preview": lambda: preview(stack),
         "down": lambda: down(stack, yes=arguments.yes),
         "proof": lambda: proof(stack),
+        "new": lambda: new(stack, secrets_provider=arguments.secrets_provider),
+        "takeover": lambda: takeover(stack, yes=arguments.yes),
+        # Run by the above, where the cluster can be reached.
         "proof-from-stdin": proof_from_stdin,
+        "find-predecessor": find_predecessor,
+        "retire-predecessor": retire_predecessor,
     }
+    if arguments.action not in actions:
+        parser.error(f"no such action: {arguments.action}")
     try:
         return actions[arguments.action]()
-    except (OperationError, SandboxError, SettingsError) as error:
+    except (OperationError, SandboxError, SettingsError, ClusterError) as error:
         print(f"docker-cache: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import kubernetes
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
-from components.metadata import LABELS, NAMESPACE
+from components.metadata import LABELS
 from rendering.registry import PROXY_METRICS_PORT, STORED_METRICS_PORT
 from settings.cluster import Cluster, api_client
 
@@ -36,8 +36,9 @@ class Counts:
 class CacheMetrics:
     """The registry's counters, asked of its pod."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._api = kubernetes.client.CoreV1Api(api_client(cluster))
+        self._namespace = namespace
 
     def read(self) -> Counts:
         """Raises MetricsError where no pod answers."""
@@ -47,7 +48,7 @@ class CacheMetrics:
             for port in (PROXY_METRICS_PORT, STORED_METRICS_PORT):
                 try:
                     text = self._api.connect_get_namespaced_pod_proxy_with_path(
-                        f"{pod}:{port}", NAMESPACE, "metrics", _request_timeout=ASK_SECONDS
+                        f"{pod}:{port}", self._namespace, "metrics", _request_timeout=ASK_SECONDS
                     )
                 except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
                     errors.append(f"{pod}:{port}: {getattr(error, 'reason', error)}")
@@ -59,7 +60,7 @@ class CacheMetrics:
         selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
         try:
             found = self._api.list_namespaced_pod(
-                NAMESPACE, label_selector=selector, _request_timeout=ASK_SECONDS
+                self._namespace, label_selector=selector, _request_timeout=ASK_SECONDS
             ).to_dict()
         except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise MetricsError(f"the cluster does not answer: {getattr(error, 'reason', error)}") from error

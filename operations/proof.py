@@ -44,7 +44,7 @@ class Result:
 
 def prove(stack: Stack, console: Console) -> bool:
     """Pull on every node, print the table; whether every node with docker used the cache."""
-    metrics = CacheMetrics(stack.cluster)
+    metrics = CacheMetrics(stack.cluster, stack.settings.docker_cache_namespace) if stack.cluster else None
     results = []
     for number, access in enumerate(stack.nodes, 1):
         console.print(
@@ -55,7 +55,7 @@ def prove(stack: Stack, console: Console) -> bool:
     return all(result.is_good for result in results)
 
 
-async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics) -> Result:
+async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None) -> Result:
     try:
         async with connect(access) as shell:
             engine = await ask_engine(shell)
@@ -80,15 +80,15 @@ async def ask_engine(shell: Shell) -> Engine | None:
     )
 
 
-async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics) -> Result:
+async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics | None) -> Result:
     """Pull once; the image goes again if the node did not have it before."""
     image = stack.settings.docker_cache_proof_image
     had_it = bool(await shell.run("docker", "images", "--quiet", image, seconds=ASK_SECONDS))
-    before = metrics.read()
+    before = metrics.read() if metrics else Counts()
     begun = time.monotonic()
     await shell.run("docker", "pull", "--quiet", image, seconds=PULL_SECONDS)
     seconds = time.monotonic() - begun
-    counted = metrics.read().since(before)
+    counted = metrics.read().since(before) if metrics else None
     if not had_it:
         await shell.run("docker", "image", "rm", image, seconds=ASK_SECONDS)
     verdict, is_good = judge(counted, is_mirror_live=stack.settings.entry in engine.mirrors)
@@ -97,16 +97,18 @@ async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics
         engine=engine.version,
         mirror=", ".join(engine.mirrors) or "none",
         seconds=seconds,
-        bytes_served=counted.bytes_served,
+        bytes_served=counted.bytes_served if counted else None,
         verdict=verdict,
         is_good=is_good,
     )
 
 
-def judge(counted: Counts, *, is_mirror_live: bool) -> tuple[str, bool]:
-    """The verdict and whether it is good."""
+def judge(counted: Counts | None, *, is_mirror_live: bool) -> tuple[str, bool]:
+    """The verdict and whether it is good. None: a registry of the user's own, which counts nothing for us."""
     if not is_mirror_live:
         return "failed: docker does not have the mirror (README: a node that drifted)", False
+    if counted is None:
+        return "not counted (a custom registry)", True
     if counted.manifest_requests <= 0:
         return "failed: the cache saw nothing, docker went elsewhere", False
     return ("miss" if counted.misses else "hit"), True

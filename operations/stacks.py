@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ class OperationError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StackName:
-    """`dev` is the sandbox's stack; every other is a cluster of the user's."""
+    """`dev`, and what begins with `dev-`, are the sandbox's stacks; every other is a cluster of the user's."""
 
     name: str
 
     @property
     def in_sandbox(self) -> bool:
-        return self.name == "dev"
+        return self.name == "dev" or self.name.startswith("dev-")
 
     @property
     def file(self) -> Path:
@@ -46,14 +47,25 @@ def prepare(stack: StackName) -> None:
     """See to it that pulumi, the configuration and the stack are there. Raises OperationError."""
     if not stack.file.is_file():
         raise OperationError(
-            f"there is no {stack.file.name}: copy Pulumi.dev.yaml to it and describe your cluster there"
+            f"there is no {stack.file.name}: `make new STACK={stack.name}` writes one to fill in, and `make import` one from the "
+            "cluster's own files"
         )
+    require_pulumi(stack)
+    if not exists(stack):
+        create(stack)
+
+
+def require_pulumi(stack: StackName) -> None:
     if not stack.in_sandbox and not shutil.which("pulumi"):
         raise OperationError("pulumi is not on PATH: install its CLI (https://www.pulumi.com/docs/install/)")
-    if not exists(stack):
-        created = run_quietly(stack.pulumi("stack", "init"))
-        if created.returncode:
-            raise OperationError(f"pulumi can't make the stack {stack.name}: {created.stderr.strip()}")
+
+
+def create(stack: StackName, *, secrets_provider: str | None = None) -> None:
+    """Raises OperationError."""
+    provider = ["--secrets-provider", secrets_provider] if secrets_provider else []
+    created = run_quietly(stack.pulumi("stack", "init", *provider))
+    if created.returncode:
+        raise OperationError(f"pulumi can't make the stack {stack.name}: {created.stderr.strip()}")
 
 
 def exists(stack: StackName) -> bool:
@@ -71,6 +83,25 @@ def configuration(stack: StackName) -> Mapping[str, str]:
         for key, item in values.items()
         if key.startswith(PREFIX) and "value" in item
     }
+
+
+def last_update(stack: StackName) -> str:
+    """Tells one update of the stack from the next; nothing where there was none, or where pulumi can't say."""
+    return run_quietly(stack.pulumi("stack", "history", "--json", "--page-size", "1")).stdout
+
+
+def ask_in_network(stack: StackName, action: str, values: Mapping[str, str]) -> str:
+    """The output of an action of this package, run where the cluster can be reached; the values go by its standard input.
+
+    Raises OperationError with what it says.
+    """
+    command = stack.network([sys.executable, "-m", "operations", action])
+    result = subprocess.run(
+        command, cwd=ROOT, input=json.dumps(dict(values)), capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise OperationError(result.stderr.strip().removeprefix("docker-cache: "))
+    return result.stdout
 
 
 def run_quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -15,40 +15,46 @@ DRAIN_SECONDS = 60
 STORE = "/var/lib/registry"
 """Where the pod sees the store, wherever it lies on the node."""
 
+HTPASSWD_FOLDER, HTPASSWD_FILE = "/etc/docker-cache-htpasswd", "htpasswd"
+
+Storage = dict[str, object]
+"""A `storage` section: one driver with its parameters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
     """What the registry's configuration depends on."""
 
     upstream: str
+    storage: Storage
+    has_htpasswd: bool
 
 
 def files(registry: Registry) -> dict[str, str]:
     """`proxy.yml` pulls through, `stored.yml` serves the same store read-only, `serve.sh` chooses between the two."""
     return {
         "proxy.yml": render(proxy(registry)),
-        "stored.yml": render(stored()),
+        "stored.yml": render(stored(registry)),
         "serve.sh": (IN_POD / "serve.sh").read_text(encoding="utf-8"),
     }
 
 
 def proxy(registry: Registry) -> dict[str, object]:
     """`ttl: 0` keeps what is cached: Distribution's expiry deletes blobs that other images share (distribution #2367)."""
-    return common(PROXY_METRICS_PORT) | {"proxy": {"remoteurl": registry.upstream, "ttl": 0}}
+    return common(registry, PROXY_METRICS_PORT) | {"proxy": {"remoteurl": registry.upstream, "ttl": 0}}
 
 
-def stored() -> dict[str, object]:
-    configuration = common(STORED_METRICS_PORT)
-    storage = {**filesystem(), "maintenance": {"readonly": {"enabled": True}}}
-    return configuration | {"storage": storage}
+def stored(registry: Registry) -> dict[str, object]:
+    storage = registry.storage | {"maintenance": {"readonly": {"enabled": True}}}
+    return common(registry, STORED_METRICS_PORT) | {"storage": storage}
 
 
-def common(metrics_port: int) -> dict[str, object]:
+def common(registry: Registry, metrics_port: int) -> dict[str, object]:
     """No blob-descriptor cache: it answers for blobs that are gone (distribution #4191)."""
-    return {
+    configuration: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": False}},
-        "storage": filesystem(),
+        "storage": registry.storage,
         "http": {
             "addr": f":{PORT}",
             "draintimeout": f"{DRAIN_SECONDS}s",
@@ -57,10 +63,26 @@ def common(metrics_port: int) -> dict[str, object]:
         },
         "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},
     }
+    if registry.has_htpasswd:
+        path = f"{HTPASSWD_FOLDER}/{HTPASSWD_FILE}"
+        configuration["auth"] = {"htpasswd": {"realm": "docker-cache", "path": path}}
+    return configuration
 
 
-def filesystem() -> dict[str, object]:
+def filesystem() -> Storage:
     return {"filesystem": {"rootdirectory": STORE}}
+
+
+def azure(account_name: str, container_name: str) -> Storage:
+    """The key comes by the environment, from a Secret. A redirect would send every node to Azure itself."""
+    return {
+        "azure": {
+            "accountname": account_name,
+            "container": container_name,
+            "credentials": {"type": "shared_key"},
+        },
+        "redirect": {"disable": True},
+    }
 
 
 def render(configuration: dict[str, object]) -> str:

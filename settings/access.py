@@ -28,6 +28,8 @@ class Access:
     host_key: str | None
     private_key: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    sudo_password: str | None = field(default=None, repr=False)
+    """None where sudo does not ask."""
 
     @property
     def identity(self) -> str:
@@ -35,17 +37,20 @@ class Access:
         return f"{self.name}@{self.host}:{self.port}"
 
 
-def resolve(settings: Settings, base: Path, environment: Mapping[str, str]) -> tuple[list[Access], list[str]]:
-    """Every node's access, and the problems found on the way (unreadable files, nothing to sign in with, no host key)."""
-    problems: list[str] = []
-    accesses = [resolve_node(node, settings, base, environment, problems) for node in settings.docker_cache_nodes]
-    return accesses, list(dict.fromkeys(problems))
+def resolve(settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]) -> tuple[Access, ...]:
+    """Every node's access; what is wrong (unreadable files, nothing to sign in with, no host key) is added to the list."""
+    found: list[str] = []
+    accesses = tuple(resolve_node(node, settings, base, environment, found) for node in settings.docker_cache_nodes)
+    problems += dict.fromkeys(found)
+    return accesses
 
 
 def resolve_node(
     node: Node, settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]
 ) -> Access:
     key, password = credentials(node, settings, base, problems)
+    sudo = settings.docker_cache_ssh_sudo if node.sudo is None else node.sudo
+    sudo_password = node.sudo_password or settings.docker_cache_ssh_sudo_password
     host_key = find_host_key(node, settings, base, problems)
     if not (key or password or environment.get(AGENT_VARIABLE) or problems):
         problems.append(
@@ -57,10 +62,11 @@ def resolve_node(
         host=node.host,
         port=node.port or settings.docker_cache_ssh_port,
         user=node.user or settings.docker_cache_ssh_user,
-        sudo=settings.docker_cache_ssh_sudo if node.sudo is None else node.sudo,
+        sudo=sudo,
         host_key=host_key,
         private_key=key,
         password=password,
+        sudo_password=sudo_password.get_secret_value() if sudo and sudo_password else None,
     )
 
 

@@ -1,20 +1,25 @@
-"""The Kubernetes cluster that a stack names: its kubeconfig, its context, and whether it is new enough."""
+"""The Kubernetes cluster that a stack names: its kubeconfig, its context, and whether it can take the cache."""
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import kubernetes
 import urllib3
 import yaml
 
-from settings.loading import SettingsError
 from settings.model import Settings
 from settings.values import read_file
 
 OLDEST = (1, 22)
 """Server-side apply, which the provider updates with, is stable from 1.22 on."""
 CONNECT_SECONDS = 10
+PREDECESSOR_SERVICE = "docker-registry-cache-service"
+"""The Service of OpenPAI's own docker-cache: src/docker-cache/deploy in its source."""
+TAKE_OVER = "`make takeover STACK=…` moves the cluster over without an interval in which pulls fail"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,52 +30,144 @@ class Cluster:
     context: str
 
 
-def find_cluster(settings: Settings, base: Path) -> Cluster:
-    """Read the kubeconfig (its text, or the path of a file) and check the context. Raises SettingsError."""
-    given = settings.docker_cache_kubeconfig.get_secret_value()
+def find_cluster(settings: Settings, base: Path, problems: list[str]) -> Cluster | None:
+    """Read the kubeconfig (its text, or the path of a file) and check the context; problems are added to the list."""
+    given, context = settings.docker_cache_kubeconfig.get_secret_value(), settings.docker_cache_kube_context
     if "\n" in given or given.startswith("{"):
         text, shown = given, "docker_cache_kubeconfig"
     else:
         try:
             text, shown = read_file(given, base), f'docker_cache_kubeconfig ("{given}")'
         except ValueError as error:
-            raise SettingsError([f"docker_cache_kubeconfig {error}"]) from error
-    contexts = context_names(text, shown)
-    if settings.docker_cache_kube_context not in contexts:
-        names = ", ".join(contexts) or "none"
-        raise SettingsError(
-            [f'docker_cache_kube_context is "{settings.docker_cache_kube_context}": {shown} has {names}']
+            problems.append(f"docker_cache_kubeconfig {error}")
+            return None
+    contexts = context_names(text)
+    if contexts is None:
+        problems.append(f"{shown} is not a kubeconfig: give the path of one, or its text as a secret")
+        return None
+    if context not in contexts:
+        # Without a context there is a rule's message already.
+        problems += [f'docker_cache_kube_context is "{context}": {shown} has {", ".join(contexts) or "none"}'] * bool(
+            context
         )
-    return Cluster(kubeconfig=text, context=settings.docker_cache_kube_context)
+        return None
+    return Cluster(kubeconfig=text, context=str(context))
 
 
-def context_names(text: str, shown: str) -> list[str]:
+def context_names(text: str) -> list[str] | None:
+    """None where it is no kubeconfig."""
     try:
         document = yaml.safe_load(text)
         return [str(context["name"]) for context in document["contexts"]]
     except (yaml.YAMLError, TypeError, KeyError):
-        raise SettingsError([f"{shown} is not a kubeconfig: give the path of one, or its text as a secret"]) from None
+        return None
 
 
-def check_version(cluster: Cluster) -> None:
-    """Ask the API server for its version. Raises SettingsError where it is too old or does not answer."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the cluster says of a deployment that is to come."""
+
+    problems: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+
+def ask_cluster(cluster: Cluster, settings: Settings) -> Answer:
+    """Is it new enough, has it the namespace, is the NodePort free for us, and does the predecessor run there?"""
     look = f"look at it with `kubectl --context {cluster.context} version`"
     try:
-        client = api_client(cluster)
-        version = kubernetes.client.VersionApi(client).get_code(_request_timeout=CONNECT_SECONDS)
+        with api_client(cluster) as client:
+            version = kubernetes.client.VersionApi(client).get_code(_request_timeout=CONNECT_SECONDS)
+            listed = services(client)
+            found = (
+                version_problem(str(version.git_version)),
+                namespace_problem(client, settings),
+                node_port_problem(listed, settings),
+            )
     except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
         reason = str(getattr(error, "reason", None) or type(error).__name__)
-        raise SettingsError(
-            [f'the cluster of docker_cache_kube_context "{cluster.context}" does not answer: {reason}; {look}']
-        ) from error
-    except (kubernetes.config.ConfigException, ValueError, TypeError, AttributeError, KeyError) as error:
+        return Answer(
+            problems=(
+                f'the cluster of docker_cache_kube_context "{cluster.context}" does not answer: {reason}; {look}',
+            )
+        )
+    except (kubernetes.config.ConfigException, ValueError, TypeError, AttributeError, KeyError):
         # Their texts may quote the kubeconfig.
-        raise SettingsError(
-            [f'docker_cache_kubeconfig can\'t be used with context "{cluster.context}": {look}']
-        ) from error
-    problem = version_problem(str(version.git_version))
-    if problem:
-        raise SettingsError([problem])
+        return Answer(problems=(f'docker_cache_kubeconfig can\'t be used with context "{cluster.context}": {look}',))
+    problems = tuple(problem for problem in found if problem)
+    return Answer(problems=problems, cautions=() if problems else tuple(predecessor_cautions(listed)))
+
+
+def namespace_problem(client: kubernetes.client.ApiClient, settings: Settings) -> str | None:
+    name = settings.docker_cache_namespace
+    try:
+        kubernetes.client.CoreV1Api(client).read_namespace(name, _request_timeout=CONNECT_SECONDS)
+    except kubernetes.client.ApiException as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return f'docker_cache_namespace is "{name}": make it first with `kubectl create namespace {name}`'
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+    return None
+
+
+def node_port_problem(listed: Iterable["Service"], settings: Settings) -> str | None:
+    """Whose the NodePort is, where it is not ours."""
+    port = settings.docker_cache_node_port
+    holder = next((service for service in listed if port in service.node_ports), None)
+    if holder is None or (holder.namespace, holder.name) == (settings.docker_cache_namespace, service_name(port)):
+        return None
+    taken = f"the NodePort {port} is taken by the Service {holder.namespace}/{holder.name}"
+    if holder.name == PREDECESSOR_SERVICE:
+        return f"{taken}, OpenPAI's own docker-cache: {TAKE_OVER}"
+    return f"{taken}: set docker_cache_node_port to a free one"
+
+
+def predecessor_cautions(listed: Iterable["Service"]) -> Iterator[str]:
+    for service in listed:
+        if service.name == PREDECESSOR_SERVICE:
+            yield (
+                f"OpenPAI's own docker-cache runs in this cluster too (Service {service.namespace}/{service.name}): {TAKE_OVER}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A Service of the cluster, as far as its ports on the nodes are concerned."""
+
+    namespace: str
+    name: str
+    node_ports: frozenset[int]
+
+
+def services(client: kubernetes.client.ApiClient) -> list[Service]:
+    """Every Service; none where this user may not list them: what then is taken, the API server's refusal says."""
+    api = kubernetes.client.CoreV1Api(client)
+    try:
+        found = api.list_service_for_all_namespaces(_request_timeout=CONNECT_SECONDS).items
+    except kubernetes.client.ApiException as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return []
+    return [as_service(as_json(client, item)) for item in found]
+
+
+def as_json(client: kubernetes.client.ApiClient, item: object) -> dict[str, Any]:
+    """The API's own form of an object: the client's classes have every field optional."""
+    form: dict[str, Any] = client.sanitize_for_serialization(item)  # type: ignore[no-untyped-call]
+    return form
+
+
+def as_service(item: Mapping[str, Any]) -> Service:
+    ports = item["spec"].get("ports", [])
+    return Service(
+        namespace=item["metadata"]["namespace"],
+        name=item["metadata"]["name"],
+        node_ports=frozenset(port["nodePort"] for port in ports if "nodePort" in port),
+    )
+
+
+def service_name(node_port: int) -> str:
+    """By the port: with another port another Service is made before the old one goes, so that no pull finds neither."""
+    return f"docker-cache-{node_port}"
 
 
 def version_problem(git_version: str) -> str | None:

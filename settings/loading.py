@@ -3,17 +3,23 @@
 import difflib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import pydantic
 from pydantic_core import ErrorDetails
 
-from settings.model import Settings
+from settings.model import SECRET_KEYS, Settings
+from settings.rules import problems_across
 from settings.values import parse_bool
 
 OBJECT_KEYS = ("docker_cache_nodes",)
-SECRET_WORDS = ("private_key", "password", "kubeconfig", "http_proxy", "https_proxy")
+ALIASES = {
+    "docker_cache_azure_account_name": "docker_azure_account_name",
+    "docker_cache_azure_account_key": "docker_azure_account_key",
+    "docker_cache_htpasswd": "docker_cache_registry_htpasswd",
+}
+"""Names under which OpenPAI's manual and templates have the same keys."""
 
 NEARLY = 0.9
 """The likeness that makes a key a misspelling. The original's own keys that are not read here are less alike."""
@@ -42,8 +48,35 @@ class Disabled:
     """`enable_docker_cache` is off: nothing else counts, wrong values included."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """Settings as far as they are right; the keys in `wrong` have their defaults in them, and must not be gone by."""
+
+    settings: Settings
+    problems: tuple[str, ...]
+    wrong: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """The keys that are set, by their main names, and what is wrong with some already."""
+
+    values: Mapping[str, object]
+    problems: Mapping[str, str]
+
+
 def load(read: Read, given: Collection[str] = ()) -> Settings | Disabled:
-    """Check every key at once. Raises SettingsError with all problems.
+    """Check every key at once. Raises SettingsError with all problems."""
+    examined = examine(read, given)
+    if isinstance(examined, Disabled):
+        return examined
+    if examined.problems:
+        raise SettingsError(list(examined.problems))
+    return examined.settings
+
+
+def examine(read: Read, given: Collection[str] = ()) -> Examined | Disabled:
+    """Check every key by itself and with the others. Raises SettingsError where the switch itself can't be read.
 
     `given` are the keys that the stack has, known or not: a misspelt one would be a default taken in silence.
     """
@@ -55,61 +88,83 @@ def load(read: Read, given: Collection[str] = ()) -> Settings | Disabled:
     misspelt = misspelt_keys(given)
     if not enabled and (switch or not misspelt):
         return Disabled()
+    collected = collect(read)
+    settings, found = validate(collected.values, read)
+    wrong = frozenset({*collected.problems, *found})
+    single = [*collected.problems.values(), *(line for lines in found.values() for line in lines)]
+    return Examined(settings=settings, problems=(*misspelt, *single, *problems_across(settings, wrong)), wrong=wrong)
+
+
+def validate(values: Mapping[str, object], read: Read) -> tuple[Settings, dict[str, list[str]]]:
+    """The settings without the keys that are wrong, and those keys' problems."""
     try:
-        settings = Settings.model_validate(collect(read))
+        return Settings.model_validate(values), {}
     except pydantic.ValidationError as error:
-        found = [line for details in error.errors() for line in describe(details, read)]
-        raise SettingsError([*misspelt, *found]) from error
-    if misspelt:
-        raise SettingsError(misspelt)
-    return settings
+        found: dict[str, list[str]] = {}
+        for details in error.errors():
+            found.setdefault(str(details["loc"][0]), []).extend(describe(details, read))
+    return Settings.model_validate({key: value for key, value in values.items() if key not in found}), found
 
 
 def misspelt_keys(given: Collection[str]) -> list[str]:
     """Keys that are nearly ours. Others, such as those of another version, are left alone."""
-    known = list(Settings.model_fields)
+    known = [*Settings.model_fields, *ALIASES.values()]
     nearest = {key: difflib.get_close_matches(key, known, 1, NEARLY) for key in given if key not in known}
     return [f"{key} is not known: did you mean {match[0]}?" for key, match in nearest.items() if match]
 
 
-def collect(read: Read) -> dict[str, object]:
+def collect(read: Read) -> Collected:
     """The keys that are set. Pulumi.yaml declares "" for a key without a default: that is not set."""
     values: dict[str, object] = {}
+    problems: dict[str, str] = {}
     for key in Settings.model_fields:
-        text = read(key)
-        if text is None or text == "":
-            continue
-        values[key] = parse_object(key, text) if key in OBJECT_KEYS else text
-    return values
+        text, alias = read(key), read(ALIASES[key]) if key in ALIASES else None
+        if text and alias and text != alias:
+            problems[key] = two_values(key, text, alias)
+        elif text or alias:
+            try:
+                values[key] = parse_object(key, text or alias or "") if key in OBJECT_KEYS else text or alias
+            except ValueError as error:
+                problems[key] = str(error)
+    return Collected(values=values, problems=problems)
+
+
+def two_values(key: str, text: str, alias: str) -> str:
+    shown = (shown_value(key, value).removeprefix(" is ") for value in (text, alias))
+    first, second = shown if not is_secret(key) else ("one value", "another (their values are not shown)")
+    return f"{key} is {first}, but its other name {ALIASES[key]} is {second}: keep one of the two"
 
 
 def parse_object(key: str, text: str) -> object:
+    """Raises ValueError with the message for the user."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        raise SettingsError([f"{key} is not a list: see docs/configuration.md for its form"]) from None
+        raise ValueError(f"{key} is not a list: see docs/configuration.md for its form") from None
 
 
 def describe(details: ErrorDetails, read: Read) -> list[str]:
     """`key is "value": remedy`; a secret's value never, and none where there is none."""
     message = details["msg"].removeprefix("Value error, ")
-    if not details["loc"]:
-        return message.splitlines()
     key = place(details["loc"], read)
     if details["type"] == "missing":
-        return [
-            f"{key} is missing, and has no default: `pulumi config set docker-cache:{key} …`, see docs/configuration.md"
-        ]
+        return [f"{key} is missing: each node needs it, see docs/configuration.md"]
     if details["type"] == "extra_forbidden":
         return [f"{key} is not a key that is known here: see docs/configuration.md"]
     message = OUR_WORDS.get(details["type"], message)
     if details["type"] == "literal_error":
         message = f"use {details.get('ctx', {}).get('expected', '')}".replace("'", '"')
-    return [f"{key}{shown_value(key, details['input'])}: {message[0].lower()}{message[1:]}"]
+    return [f"{key}{shown_value(key, details['input'])}: {line[0].lower()}{line[1:]}" for line in message.splitlines()]
+
+
+def is_secret(place: str) -> bool:
+    """Whether the value at `docker_cache_x` or `docker_cache_nodes[name].x` must not be shown."""
+    key = place.rpartition(".")[2]
+    return key in SECRET_KEYS or key.endswith("private_key_path")
 
 
 def shown_value(key: str, value: object) -> str:
-    if any(word in key for word in SECRET_WORDS):
+    if is_secret(key):
         return " is wrong (its value is not shown)"
     if not isinstance(value, str | int | float):
         return " is wrong"

@@ -3,17 +3,24 @@
 Descriptions stand beside the keys in Pulumi.yaml, where a user looks for them; a test keeps the two lists the same.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from settings.values import (
+    AccountKey,
+    AccountName,
     Bool,
+    ContainerName,
     Entry,
     Folder,
     Host,
+    HtpasswdText,
     ImageReference,
+    Namespace,
     NodeName,
+    ObjectName,
+    OneLine,
     Percent,
     Port,
     Proxy,
@@ -23,7 +30,7 @@ from settings.values import (
     check_entry,
 )
 
-NODE_PORT = 30500
+DOCKER_HUB = "https://registry-1.docker.io"
 
 
 class Model(BaseModel):
@@ -44,43 +51,50 @@ class Node(Model):
     private_key_path: str | None = None
     password: SecretStr | None = None
     sudo: Bool | None = None
+    sudo_password: OneLine | None = None
     host_key: str | None = None
     host_key_path: str | None = None
 
 
-def check_not_empty(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    if not nodes:
-        raise ValueError("list at least one node")
-    return nodes
-
-
-Nodes = Annotated[tuple[Node, ...], AfterValidator(check_not_empty)]
-
-
 class Settings(Model):
-    """The checked configuration of an enabled cache."""
+    """The configuration of an enabled cache, each value checked by itself; `rules.py` has what spans keys."""
 
     enable_docker_cache: Bool = False
-    docker_cache_storage_backend: Literal["filesystem"] = "filesystem"
+    docker_cache_storage_backend: Literal["azure", "filesystem"] = "filesystem"
+    docker_cache_azure_account_name: AccountName | None = None
+    docker_cache_azure_account_key: AccountKey | None = None
+    docker_cache_azure_container_name: ContainerName = "dockerregistry"
     docker_cache_fs_mount_path: Folder = "/var/lib/registry"
     docker_cache_fs_storage_class: str | None = None
     docker_cache_fs_size: Quantity = "100Gi"
+    docker_cache_fs_claim: ObjectName | None = None
     docker_cache_fs_min_free: Percent = 15
-    docker_cache_remote_url: Url = "https://registry-1.docker.io"
+    docker_cache_delete_data: Bool = False
+    docker_cache_remote_url: Url = DOCKER_HUB
+    docker_cache_remote_username: OneLine | None = None
+    docker_cache_remote_password: OneLine | None = None
+    docker_cache_htpasswd: HtpasswdText | None = None
+    docker_cache_htpasswd_over_plain_http: Bool = False
     docker_cache_image: ImageReference = "registry:3.1.2"
     docker_cache_http_proxy: Proxy | None = None
     docker_cache_https_proxy: Proxy | None = None
     docker_cache_no_proxy: str | None = None
+    docker_cache_custom_registry: Entry | None = None
     docker_cache_entry: Entry | None = None
+    docker_cache_entry_ca: str | None = None
+    docker_cache_entry_insecure: Bool = False
     docker_cache_kubeconfig: SecretStr = SecretStr("~/.kube/config")
-    docker_cache_kube_context: str
-    docker_cache_nodes: Nodes
+    docker_cache_kube_context: str | None = None
+    docker_cache_namespace: Namespace = "default"
+    docker_cache_node_port: Port = 30500
+    docker_cache_nodes: tuple[Node, ...] = ()
     docker_cache_ssh_user: User = "root"
     docker_cache_ssh_port: Port = 22
     docker_cache_ssh_private_key: SecretStr | None = None
     docker_cache_ssh_private_key_path: str | None = None
     docker_cache_ssh_password: SecretStr | None = None
     docker_cache_ssh_sudo: Bool = False
+    docker_cache_ssh_sudo_password: OneLine | None = None
     docker_cache_ssh_trust_any_host_key: Bool = False
     docker_cache_allow_pending_changes: Bool = False
     docker_cache_proof_image: ImageReference = "hello-world:latest"
@@ -91,39 +105,30 @@ class Settings(Model):
 
     @property
     def entry(self) -> str:
-        """The URL that every node gets as its mirror; `consistent` has seen to it that there is one."""
-        if self.docker_cache_entry:
-            return self.docker_cache_entry
-        return check_entry(f"http://{self.first_master.host if self.first_master else ''}:{NODE_PORT}")
+        """The URL that every node gets as its mirror; the rules have seen to it that there is one."""
+        given = self.docker_cache_custom_registry or self.docker_cache_entry
+        if given:
+            return given
+        host = self.first_master.host if self.first_master else ""
+        return check_entry(f"http://{host}:{self.docker_cache_node_port}")
 
-    @model_validator(mode="after")
-    def consistent(self) -> Self:
-        """Rules that span keys; all findings at once."""
-        problems = [*self._duplicates(), *self._without_master()]
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
+    @property
+    def upstream(self) -> str:
+        """What the mirror stands for: a registry of the user's own answers for Docker Hub, the one that docker mirrors."""
+        return DOCKER_HUB if self.docker_cache_custom_registry else self.docker_cache_remote_url
 
-    def _duplicates(self) -> list[str]:
-        names = [node.name for node in self.docker_cache_nodes]
-        places = [(node.host, node.port or self.docker_cache_ssh_port) for node in self.docker_cache_nodes]
-        twice_named = sorted({name for name in names if names.count(name) > 1})
-        twice_placed = sorted({place for place in places if places.count(place) > 1})
-        return [
-            *(
-                f'docker_cache_nodes has the name "{name}" twice: give each node a name of its own'
-                for name in twice_named
-            ),
-            *(f'docker_cache_nodes has "{host}:{port}" twice: list each node once' for host, port in twice_placed),
-        ]
+    @property
+    def has_folder(self) -> bool:
+        """Whether the cache lies in a folder on the first master."""
+        is_elsewhere = self.docker_cache_fs_storage_class or self.docker_cache_fs_claim
+        return self.docker_cache_storage_backend == "filesystem" and not is_elsewhere
 
-    def _without_master(self) -> list[str]:
-        if self.first_master:
-            return []
-        needs = []
-        if not self.docker_cache_entry:
-            needs.append("the entry is the first master's address (or set docker_cache_entry)")
-        if not self.docker_cache_fs_storage_class:
-            needs.append("the cache's folder lies on the first master (or set docker_cache_fs_storage_class)")
-        remedy = "set kube_master: true on the first Kubernetes master"
-        return [f"docker_cache_nodes names no master: {remedy}, since {' and '.join(needs)}"] if needs else []
+
+def holds_secret(annotation: object) -> bool:
+    return annotation is SecretStr or any(holds_secret(part) for part in get_args(annotation))
+
+
+SECRET_KEYS = frozenset(
+    name for model in (Settings, Node) for name, field in model.model_fields.items() if holds_secret(field.annotation)
+)
+"""Keys of the stack and of its nodes whose values are never shown."""

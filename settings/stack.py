@@ -1,40 +1,47 @@
 """The stack's configuration as everything that `__main__.py` needs, or a list of what is wrong with it."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from settings.access import Access, resolve
-from settings.cluster import Cluster, check_version, find_cluster
-from settings.loading import Disabled, Read, SettingsError, load
+from settings.cautions import cautions
+from settings.certificate import read_certificate
+from settings.cluster import Answer, Cluster, ask_cluster, find_cluster
+from settings.loading import Disabled, Read, SettingsError, examine
 from settings.model import Settings
 
 PREFIX = "docker-cache:"
+SSH_KEYS = frozenset(
+    {
+        "docker_cache_nodes",
+        "docker_cache_ssh_private_key",
+        "docker_cache_ssh_private_key_path",
+        "docker_cache_ssh_password",
+        "docker_cache_ssh_trust_any_host_key",
+    }
+)
+CLUSTER_KEYS = frozenset({"docker_cache_kubeconfig", "docker_cache_kube_context", "docker_cache_custom_registry"})
+"""Keys without which there is nothing to look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Checked settings with what they refer to: the cluster, and how each node is reached (in the order of the list)."""
+    """Checked settings with what they refer to: the cluster (None for a custom registry), and how each node is reached (in the
+    order of the list). `cautions` are for the user's eyes.
+    """
 
     settings: Settings
-    cluster: Cluster
+    cluster: Cluster | None
     nodes: tuple[Access, ...]
+    entry_ca: str | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def master(self) -> Access | None:
         first = self.settings.first_master
         return next((node for node in self.nodes if first and node.name == first.name), None)
-
-    @property
-    def proxy_environment(self) -> dict[str, str]:
-        secrets = {
-            "HTTP_PROXY": self.settings.docker_cache_http_proxy,
-            "HTTPS_PROXY": self.settings.docker_cache_https_proxy,
-        }
-        values = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
-        no_proxy = self.settings.docker_cache_no_proxy
-        return values | ({"NO_PROXY": no_proxy} if no_proxy else {})
 
 
 def given_keys(environment: Mapping[str, str]) -> list[str]:
@@ -43,19 +50,41 @@ def given_keys(environment: Mapping[str, str]) -> list[str]:
     return [key.removeprefix(PREFIX) for key in keys if key.startswith(PREFIX)]
 
 
-def read_stack(read: Read, base: Path, environment: Mapping[str, str], given: Collection[str] = ()) -> Stack | Disabled:
-    """Check the configuration, the files it names and the cluster. Raises SettingsError with all problems found."""
-    settings = load(read, given)
-    if isinstance(settings, Disabled):
-        return settings
-    nodes, problems = resolve(settings, base, environment)
-    try:
-        cluster = find_cluster(settings, base)
-        if not problems:
-            check_version(cluster)
-    except SettingsError as error:
-        problems += error.problems
-        raise SettingsError(problems) from error
+def plain_keys(environment: Mapping[str, str]) -> list[str]:
+    """The given keys, as far as they have a value and the engine does not know them as secrets."""
+    keys: dict[str, str] = json.loads(environment.get("PULUMI_CONFIG") or "{}")
+    encrypted: list[str] = json.loads(environment.get("PULUMI_CONFIG_SECRET_KEYS") or "[]")
+    given = [key for key, value in keys.items() if value and key not in encrypted]
+    return [key.removeprefix(PREFIX) for key in given if key.startswith(PREFIX)]
+
+
+def read_stack(
+    read: Read,
+    base: Path,
+    environment: Mapping[str, str],
+    given: Collection[str] = (),
+    plain: Collection[str] = (),
+    *,
+    ask: Callable[[Cluster, Settings], Answer] = ask_cluster,
+) -> Stack | Disabled:
+    """Check the configuration, the files it names and, by `ask`, the cluster. Raises SettingsError with all problems found."""
+    examined = examine(read, given)
+    if isinstance(examined, Disabled):
+        return examined
+    settings, problems = examined.settings, list(examined.problems)
+    nodes = () if examined.wrong & SSH_KEYS else resolve(settings, base, environment, problems)
+    entry_ca = read_certificate(settings, base, problems)
+    cluster = None
+    if not settings.docker_cache_custom_registry and not examined.wrong & CLUSTER_KEYS:
+        cluster = find_cluster(settings, base, problems)
+    answer = ask(cluster, settings) if cluster and not problems else Answer()
+    problems += answer.problems
     if problems:
         raise SettingsError(problems)
-    return Stack(settings=settings, cluster=cluster, nodes=tuple(nodes))
+    return Stack(
+        settings=settings,
+        cluster=cluster,
+        nodes=nodes,
+        entry_ca=entry_ca,
+        cautions=(*cautions(settings, plain), *answer.cautions),
+    )

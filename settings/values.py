@@ -1,11 +1,15 @@
 """Types of single values, each with the message that says how to mend a wrong one."""
 
+import base64
+import binascii
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from settings.htpasswd import parse_htpasswd
 
 TRUE_WORDS = {"true", "yes", "on"}
 FALSE_WORDS = {"false", "no", "off", ""}
@@ -14,6 +18,8 @@ HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
 USER = re.compile(r"[A-Za-z_][-\w.]*\$?")
 PLAIN_PATH = re.compile(r"[-\w./~@+ ]{1,255}")
 PORTS = range(1, 65536)
+PLACEHOLDER = "forexample"
+GET_ACCOUNT_KEY = "copy a key that `az storage account keys list --account-name …` shows"
 
 
 def parse_bool(value: object) -> bool:
@@ -78,6 +84,12 @@ def check_node_name(value: str) -> str:
     return value
 
 
+def check_object_name(value: str) -> str:
+    if not value or any(not DNS_LABEL.fullmatch(label) for label in value.split(".")):
+        raise ValueError("use the object's name in Kubernetes: lower-case letters, digits, dots and dashes")
+    return value
+
+
 def parse_port(value: object) -> int:
     if isinstance(value, bool) or not str(value).strip().isdecimal() or int(str(value)) not in PORTS:
         raise ValueError("use a port from 1 to 65535")
@@ -114,6 +126,50 @@ def check_quantity(value: str) -> str:
     return value
 
 
+def check_account_name(value: str) -> str:
+    """https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules#microsoftstorage."""
+    if not re.fullmatch(r"[a-z0-9]{3,24}", value):
+        raise ValueError("use the storage account's name: 3 to 24 lower-case letters and digits")
+    return value
+
+
+def check_account_key(value: SecretStr) -> SecretStr:
+    """Base64; what the manual's example has in its place is no key."""
+    text = value.get_secret_value()
+    if text == PLACEHOLDER:
+        raise ValueError(f'it is "{PLACEHOLDER}", the placeholder of OpenPAI\'s manual: {GET_ACCOUNT_KEY}')
+    try:
+        base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError(f"it is not base64: {GET_ACCOUNT_KEY}") from None
+    return value
+
+
+def check_container_name(value: str) -> str:
+    """https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata."""
+    if not re.fullmatch(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", value):
+        raise ValueError("use a blob container's name: 3 to 63 lower-case letters, digits and single dashes")
+    return value
+
+
+def check_htpasswd(value: SecretStr) -> SecretStr:
+    parse_htpasswd(value.get_secret_value())
+    return value
+
+
+def check_one_line(value: SecretStr) -> SecretStr:
+    """What is handed on as a line of standard input, or as a header."""
+    if re.search(r"[\r\n]", value.get_secret_value()):
+        raise ValueError("use a single line")
+    return value
+
+
+def check_namespace(value: str) -> str:
+    if not DNS_LABEL.fullmatch(value):
+        raise ValueError("use a Kubernetes namespace: lower-case letters, digits and dashes")
+    return value
+
+
 def read_file(path: str, base: Path) -> str:
     """The text of a file named in the configuration; a relative path counts from the project's folder.
 
@@ -137,8 +193,15 @@ Entry = Annotated[str, AfterValidator(check_entry)]
 Folder = Annotated[str, AfterValidator(check_folder)]
 Host = Annotated[str, AfterValidator(check_host)]
 NodeName = Annotated[str, AfterValidator(check_node_name)]
+ObjectName = Annotated[str, AfterValidator(check_object_name)]
 Port = Annotated[int, BeforeValidator(parse_port)]
 User = Annotated[str, AfterValidator(check_user)]
 Proxy = Annotated[SecretStr, AfterValidator(check_proxy)]
 ImageReference = Annotated[str, AfterValidator(check_image)]
 Quantity = Annotated[str, AfterValidator(check_quantity)]
+AccountName = Annotated[str, AfterValidator(check_account_name)]
+AccountKey = Annotated[SecretStr, AfterValidator(check_account_key)]
+ContainerName = Annotated[str, AfterValidator(check_container_name)]
+HtpasswdText = Annotated[SecretStr, AfterValidator(check_htpasswd)]
+OneLine = Annotated[SecretStr, AfterValidator(check_one_line)]
+Namespace = Annotated[str, AfterValidator(check_namespace)]

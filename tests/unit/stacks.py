@@ -1,5 +1,6 @@
 """Configurations that the unit tests start from, as the engine hands them to the program: text by key."""
 
+import base64
 import json
 
 import asyncssh
@@ -14,6 +15,16 @@ current-context: prod
 """
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO3Hc4uQ0rPBRk7dMBEHFzeCnbJ1P3TIjzxCkmGZBRM1"
 PRIVATE_KEY = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode().strip()
+
+
+BCRYPT = "$2y$05$8VOCNDCGRpTh4STOqyYyT.H8uKBA3A9zjKFlpBqJ1Cw1V7bXTZvHW"
+
+
+def htpasswd(*lines: str) -> str:
+    return base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode()
+
+
+HTPASSWD = htpasswd(f"alice:{BCRYPT}")
 
 
 def node(name: str, host: str, **keys: object) -> dict[str, object]:

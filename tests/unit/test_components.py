@@ -97,6 +97,7 @@ def deploy(subject: Stack) -> None:
     """As `__main__.py` does, and wait for everything."""
 
     def run() -> pulumi.Output[Any]:
+        assert subject.cluster
         provider = k8s.Provider("cluster", kubeconfig=subject.cluster.kubeconfig, context=subject.cluster.context)
         cache = RegistryCache("docker-cache", registry_cache_args(subject), provider=provider)
         mirrors = NodeMirrors("nodes", node_mirrors_args(subject), pulumi.ResourceOptions(depends_on=[cache]))

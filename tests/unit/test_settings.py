@@ -13,7 +13,7 @@ from settings.cluster import find_cluster, version_problem
 from settings.loading import Disabled, SettingsError, load
 from settings.model import Node, Settings
 from settings.stack import given_keys, read_stack
-from tests.unit.stacks import HOST_KEY, KUBECONFIG, PRIVATE_KEY, configuration, node
+from tests.unit.stacks import HOST_KEY, HTPASSWD, KUBECONFIG, PRIVATE_KEY, configuration, node
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,7 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
     ("key", "value", "message"),
     [
         ("enable_docker_cache", "ja", 'enable_docker_cache is "ja": use true or false'),
-        ("docker_cache_storage_backend", "s3", 'docker_cache_storage_backend is "s3": use "filesystem"'),
+        ("docker_cache_storage_backend", "s3", 'docker_cache_storage_backend is "s3": use "azure" or "filesystem"'),
         ("docker_cache_fs_mount_path", "var/x", 'docker_cache_fs_mount_path is "var/x": use an absolute path such as /var/lib/registry'),
         ("docker_cache_fs_mount_path", "/", 'docker_cache_fs_mount_path is "/": use an absolute path such as /var/lib/registry'),
         ("docker_cache_fs_min_free", "120%", 'docker_cache_fs_min_free is "120%": use a share of the disk from 1% to 90%, such as 15%'),
@@ -78,7 +78,15 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_nodes", "5", 'docker_cache_nodes is "5": write a list of maps with name and host, see docs/configuration.md'),
         ("docker_cache_nodes", '["a"]', 'docker_cache_nodes[0] is "a": write a list of maps with name and host, see docs/configuration.md'),
         ("docker_cache_nodes", "}", "docker_cache_nodes is not a list: see docs/configuration.md for its form"),
-        ("docker_cache_nodes", "[]", "docker_cache_nodes is wrong: list at least one node"),
+        ("docker_cache_nodes", "[]", "docker_cache_nodes is missing: list the cluster's nodes, each with name and host, see docs/configuration.md"),
+        ("docker_cache_namespace", "A b", 'docker_cache_namespace is "A b": use a Kubernetes namespace: lower-case letters, digits and dashes'),
+        ("docker_cache_azure_account_name", "My-Account", 'docker_cache_azure_account_name is "My-Account": use the storage account\'s name: 3 to 24 lower-case letters and digits'),
+        ("docker_cache_azure_container_name", "a--b", 'docker_cache_azure_container_name is "a--b": use a blob container\'s name: 3 to 63 lower-case letters, digits and single dashes'),
+        ("docker_cache_azure_account_key", "forexample", 'docker_cache_azure_account_key is wrong (its value is not shown): it is "forexample", the placeholder of OpenPAI\'s manual: copy a key that `az storage account keys list --account-name …` shows'),
+        ("docker_cache_azure_account_key", "not base64", "docker_cache_azure_account_key is wrong (its value is not shown): it is not base64: copy a key that `az storage account keys list --account-name …` shows"),
+        ("docker_cache_custom_registry", "10.0.0.9:5000/x", 'docker_cache_custom_registry is "10.0.0.9:5000/x": use host:port or a URL without a path, such as http://10.0.0.1:30500'),
+        ("docker_cache_ssh_sudo_password", "two\nlines", "docker_cache_ssh_sudo_password is wrong (its value is not shown): use a single line"),
+        ("docker_cache_fs_claim", "a_b", 'docker_cache_fs_claim is "a_b": use the object\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_the_key_the_value_and_the_remedy(key: str, value: str, message: str) -> None:
@@ -107,13 +115,61 @@ def test_a_misspelt_switch_does_not_switch_off_in_silence() -> None:
         load(values.get, values)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["docker_cache_azure_account_key", "docker_cache_htpasswd", "docker_azure_account_name", "docker_cache_upstreams"],
-)
-def test_keys_of_config_yaml_that_are_not_read_here_are_no_misspellings(key: str) -> None:
-    values = configuration(**{key: "x"})
+def test_a_key_that_is_nothing_like_ours_is_left_alone() -> None:
+    values = configuration(docker_cache_upstreams="x")
     assert isinstance(load(values.get, values), Settings)
+
+
+def test_a_wrong_key_hides_no_other_problem() -> None:
+    """The rules that span keys are asked as far as they rest on right ones."""
+    found = problems(
+        configuration(
+            [node("w1", "10.0.0.2"), node("w1", "10.0.0.3")],
+            docker_cache_remote_url="x",
+            docker_cache_storage_backend="azure",
+            docker_cache_kube_context="",
+        ).get
+    )
+    assert len(found) == 6, found
+    assert any("docker_cache_azure_account_key is missing" in line for line in found)
+    assert any("names no master" in line for line in found)
+    assert not any("fs_storage_class" in line for line in found), "azure needs no folder on a master"
+
+
+def test_a_rule_that_rests_on_a_wrong_key_is_not_asked() -> None:
+    assert problems(configuration(docker_cache_nodes="}").get) == [
+        "docker_cache_nodes is not a list: see docs/configuration.md for its form"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "alias"),
+    [
+        ("docker_cache_azure_account_name", "docker_azure_account_name"),
+        ("docker_cache_azure_account_key", "docker_azure_account_key"),
+        ("docker_cache_htpasswd", "docker_cache_registry_htpasswd"),
+    ],
+)
+def test_the_names_of_openpais_manual_and_templates_are_taken_too(key: str, alias: str) -> None:
+    value = {"docker_cache_azure_account_name": "account", "docker_cache_htpasswd": HTPASSWD}.get(key, "QUJD")
+    values = configuration(docker_cache_htpasswd_over_plain_http="true", **{alias: value})
+    settings = load(values.get, values)
+    assert isinstance(settings, Settings)
+    taken = getattr(settings, key)
+    assert (taken if isinstance(taken, str) else taken.get_secret_value()) == value
+    both = configuration(docker_cache_htpasswd_over_plain_http="true", **{key: value, alias: value})
+    assert isinstance(load(both.get), Settings), "the same value twice is no contradiction"
+
+
+def test_two_names_of_one_key_with_different_values_are_an_error_that_names_both() -> None:
+    (message,) = problems(configuration(docker_cache_azure_account_name="one", docker_azure_account_name="other").get)
+    assert message == (
+        'docker_cache_azure_account_name is "one", but its other name docker_azure_account_name is "other": keep one of the two'
+    )
+    (message,) = problems(configuration(docker_cache_azure_account_key="QUJD", docker_azure_account_key="REVG").get)
+    assert "docker_azure_account_key" in message
+    assert "QUJD" not in message
+    assert "REVG" not in message
 
 
 def test_the_given_keys_are_those_of_this_project_alone() -> None:
@@ -125,7 +181,13 @@ def test_a_missing_context_is_named() -> None:
     without = configuration()
     del without["docker_cache_kube_context"]
     assert problems(without.get) == [
-        "docker_cache_kube_context is missing, and has no default: `pulumi config set docker-cache:docker_cache_kube_context …`, see docs/configuration.md"
+        "docker_cache_kube_context is missing, and has no default, so that no other cluster is changed by accident: set it to one of `kubectl config get-contexts --output name`"
+    ]
+
+
+def test_a_node_without_host_is_named() -> None:
+    assert problems(configuration([{"name": "m1", "kube_master": True}]).get) == [
+        "docker_cache_nodes[m1].host is missing: each node needs it, see docs/configuration.md"
     ]
 
 
@@ -184,7 +246,8 @@ def access(
 ) -> tuple[list[str], list[str]]:
     settings = load(configuration(nodes, **keys).get)
     assert isinstance(settings, Settings)
-    found, wrong = resolve(settings, ROOT, environment or {})
+    wrong: list[str] = []
+    found = resolve(settings, ROOT, environment or {}, wrong)
     return [
         f"{item.user}@{item.host}:{item.port} {'key' if item.private_key else ''}{item.password or ''}"
         for item in found
@@ -226,22 +289,28 @@ def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_host_key_is_taken_from_every_form_that_openssh_writes(line: str) -> None:
     settings = load(configuration([{"name": "m1", "host": "10.0.0.1", "kube_master": True, "host_key": line}]).get)
     assert isinstance(settings, Settings)
-    assert resolve(settings, ROOT, {})[0][0].host_key == HOST_KEY
+    assert resolve(settings, ROOT, {}, [])[0].host_key == HOST_KEY
+
+
+def cluster_of(**keys: str) -> tuple[cluster.Cluster | None, list[str]]:
+    wrong: list[str] = []
+    return find_cluster(checked(**keys), ROOT, wrong), wrong
 
 
 def test_the_context_is_never_the_current_one_by_accident() -> None:
-    with pytest.raises(SettingsError) as caught:
-        find_cluster(checked(docker_cache_kube_context="staging"), ROOT)
-    assert caught.value.problems == ['docker_cache_kube_context is "staging": docker_cache_kubeconfig has prod']
+    assert cluster_of(docker_cache_kube_context="staging") == (
+        None,
+        ['docker_cache_kube_context is "staging": docker_cache_kubeconfig has prod'],
+    )
 
 
 def test_a_kubeconfig_may_be_a_file_and_a_broken_one_is_named(tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text(KUBECONFIG)
-    assert find_cluster(checked(docker_cache_kubeconfig=str(file)), ROOT).context == "prod"
+    found, wrong = cluster_of(docker_cache_kubeconfig=str(file))
+    assert (found.context if found else None, wrong) == ("prod", [])
     file.write_text("nonsense")
-    with pytest.raises(SettingsError, match="is not a kubeconfig"):
-        find_cluster(checked(docker_cache_kubeconfig=str(file)), ROOT)
+    assert "is not a kubeconfig" in cluster_of(docker_cache_kubeconfig=str(file))[1][0]
 
 
 @pytest.mark.parametrize(
@@ -270,11 +339,18 @@ def test_a_cluster_that_does_not_answer_is_named_without_a_traceback(monkeypatch
         read_stack(configuration().get, ROOT, {})
 
 
-def test_problems_of_files_and_cluster_come_together() -> None:
+def test_problems_of_keys_files_and_cluster_come_together() -> None:
     nodes: list[dict[str, object]] = [{"name": "m1", "host": "10.0.0.1", "kube_master": True}]
+    wrong = configuration(
+        nodes,
+        docker_cache_kube_context="x",
+        docker_cache_remote_url="x",
+        docker_cache_entry="https://e",
+        docker_cache_entry_ca="absent",
+    )
     with pytest.raises(SettingsError) as caught:
-        read_stack(configuration(nodes, docker_cache_kube_context="x").get, ROOT, {})
-    assert len(caught.value.problems) == 2
+        read_stack(wrong.get, ROOT, {})
+    assert len(caught.value.problems) == 4, caught.value.problems
 
 
 def test_the_development_stack_is_valid() -> None:
@@ -300,10 +376,9 @@ def test_a_secret_put_where_a_path_belongs_is_not_shown() -> None:
     assert "is not a path" in message
     assert "PRIVATE KEY" not in message
     encoded = base64.b64encode(KUBECONFIG.encode()).decode()
-    with pytest.raises(SettingsError) as caught:
-        find_cluster(checked(docker_cache_kubeconfig=encoded), ROOT)
-    assert encoded not in str(caught.value)
-    assert "is not a path" in str(caught.value)
+    (message,) = cluster_of(docker_cache_kubeconfig=encoded)[1]
+    assert encoded not in message
+    assert "is not a path" in message
 
 
 def test_a_key_that_cannot_be_used_is_named_once_and_not_shown() -> None:

@@ -1,0 +1,149 @@
+"""What works, but will disappoint: said by `pulumi.warn` in each preview and update."""
+
+import base64
+import ipaddress
+from collections.abc import Callable, Collection, Iterator
+from urllib.parse import urlsplit
+
+from settings.htpasswd import parse_htpasswd
+from settings.loading import is_secret
+from settings.model import Settings
+
+ACCOUNT_KEY_BYTES = 64
+CACHE_KEYS = (
+    "docker_cache_htpasswd",
+    "docker_cache_remote_username",
+    "docker_cache_fs_storage_class",
+    "docker_cache_fs_claim",
+    "docker_cache_azure_account_name",
+)
+"""Keys of the cache itself that somebody who sets them expects to count."""
+
+
+def cautions(settings: Settings, plain_keys: Collection[str]) -> list[str]:
+    """All warnings; `plain_keys` are the given keys that the configuration file holds without encryption."""
+    of_the_cache = [] if settings.docker_cache_custom_registry else [line for find in CACHE for line in find(settings)]
+    of_the_nodes = [line for find in NODES for line in find(settings)]
+    return [*of_the_cache, *of_the_nodes, *(in_plain_text(key) for key in plain_keys if must_be_secret(key))]
+
+
+def htpasswd_users(settings: Settings) -> Iterator[str]:
+    if not settings.docker_cache_htpasswd:
+        return
+    parsed = parse_htpasswd(settings.docker_cache_htpasswd.get_secret_value())
+    if parsed.ignored:
+        yield (
+            f"docker_cache_htpasswd has entries that are not bcrypt, and the registry ignores them: {', '.join(parsed.ignored)}; "
+            "write them with `htpasswd -B`"
+        )
+    yield (
+        "docker_cache_htpasswd is set: docker sends a mirror no credentials of its own, so docker nodes are answered 401 and go "
+        "to the upstream without a word; the cache then serves only clients that sign in"
+    )
+
+
+def account_key_length(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_storage_backend != "azure" or not settings.docker_cache_azure_account_key:
+        return
+    length = len(base64.b64decode(settings.docker_cache_azure_account_key.get_secret_value()))
+    if length != ACCOUNT_KEY_BYTES:
+        yield (
+            f"docker_cache_azure_account_key has {length} bytes, where Azure's keys have {ACCOUNT_KEY_BYTES}: "
+            "is it copied whole?"
+        )
+
+
+def shared_private_images(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_remote_username:
+        yield (
+            "docker_cache_remote_username is set: every image that this user may pull, private ones too, can then be pulled by "
+            f"everyone who reaches the cache at {settings.entry}"
+        )
+
+
+def upstream_in_the_clear(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_remote_url.startswith("http://") and not is_inside(settings.docker_cache_remote_url):
+        yield (
+            f"docker_cache_remote_url is {settings.docker_cache_remote_url}: over plain http, images can be changed on their way "
+            "to the cache, and all nodes get them; use https"
+        )
+
+
+def unpinned_image(settings: Settings) -> Iterator[str]:
+    image = settings.docker_cache_image
+    name = image.rpartition("/")[2]
+    if "@" not in name and (":" not in name or name.endswith(":latest")):
+        yield (
+            f"docker_cache_image is {image}, which is another image whenever its tag moves: name a version such as "
+            "registry:3.1.2, or a digest"
+        )
+
+
+def entry_in_the_clear(settings: Settings) -> Iterator[str]:
+    if settings.entry.startswith("http://") and not is_inside(settings.entry):
+        yield (
+            f"the entry {settings.entry} is plain http to a public address: manifests fetched by tag can be changed on their "
+            "way; use an address of the cluster's own network, or https"
+        )
+
+
+def unverified_entry(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_entry_insecure:
+        yield (
+            f"docker_cache_entry_insecure is on: the nodes take images from whoever answers at {settings.entry}; "
+            "docker_cache_entry_ca verifies it"
+        )
+
+
+def any_host_key(settings: Settings) -> Iterator[str]:
+    unknown = [node.name for node in settings.docker_cache_nodes if not (node.host_key or node.host_key_path)]
+    if settings.docker_cache_ssh_trust_any_host_key and unknown:
+        yield (
+            "docker_cache_ssh_trust_any_host_key is on: commands run as root on whoever answers at the addresses of "
+            f"{listed(unknown)}; give them a host_key"
+        )
+
+
+def unused_keys(settings: Settings) -> Iterator[str]:
+    unused = [key for key in CACHE_KEYS if getattr(settings, key) is not None]
+    if settings.docker_cache_custom_registry and unused:
+        yield (
+            f"docker_cache_custom_registry is {settings.docker_cache_custom_registry}: no cache is installed, and "
+            f"{', '.join(unused)} count for nothing"
+        )
+
+
+def must_be_secret(key: str) -> bool:
+    """A kubeconfig or a proxy is in most stacks a path or an address, which need not be encrypted."""
+    return is_secret(key) and not key.endswith(("_path", "kubeconfig", "proxy"))
+
+
+def in_plain_text(key: str) -> str:
+    return (
+        f"{key} stands in the stack's file without encryption: `pulumi config set --secret docker-cache:{key}` "
+        "asks for it and encrypts it"
+    )
+
+
+def is_inside(url: str) -> bool:
+    """Whether an address is of a private network; a name says nothing, and counts as inside."""
+    try:
+        return not ipaddress.ip_address(urlsplit(url).hostname or "").is_global
+    except ValueError:
+        return True
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+Find = Callable[[Settings], Iterator[str]]
+CACHE: tuple[Find, ...] = (
+    htpasswd_users,
+    account_key_length,
+    shared_private_images,
+    upstream_in_the_clear,
+    unpinned_image,
+)
+NODES: tuple[Find, ...] = (entry_in_the_clear, unverified_entry, any_host_key, unused_keys)

@@ -1,0 +1,144 @@
+"""Rules that span keys. Each names the keys it rests on: where one of those is wrong by itself, the rule is not asked."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from settings.model import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """`find` gives the problems of settings whose `keys` are right by themselves."""
+
+    keys: tuple[str, ...]
+    find: Callable[[Settings], Iterator[str]]
+
+
+def problems_across(settings: Settings, wrong: Collection[str]) -> list[str]:
+    """Everything that is wrong between keys; `wrong` are the keys that hold no value to go by."""
+    asked = [rule for rule in RULES if not set(rule.keys) & set(wrong)]
+    return [problem for rule in asked for problem in rule.find(settings)]
+
+
+def is_plain(settings: Settings) -> bool:
+    return urlsplit(settings.entry).scheme == "http"
+
+
+def missing_nodes(settings: Settings) -> Iterator[str]:
+    if not settings.docker_cache_nodes:
+        yield "docker_cache_nodes is missing: list the cluster's nodes, each with name and host, see docs/configuration.md"
+
+
+def missing_context(settings: Settings) -> Iterator[str]:
+    if not settings.docker_cache_kube_context and not settings.docker_cache_custom_registry:
+        yield (
+            "docker_cache_kube_context is missing, and has no default, so that no other cluster is changed by accident: set it "
+            "to one of `kubectl config get-contexts --output name`"
+        )
+
+
+def duplicates(settings: Settings) -> Iterator[str]:
+    nodes = settings.docker_cache_nodes
+    names = [node.name for node in nodes]
+    places = [f"{node.host}:{node.port or settings.docker_cache_ssh_port}" for node in nodes]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f'docker_cache_nodes has the name "{name}" twice: give each node a name of its own'
+    for place in sorted({place for place in places if places.count(place) > 1}):
+        yield f'docker_cache_nodes has "{place}" twice: list each node once'
+
+
+def without_master(settings: Settings) -> Iterator[str]:
+    if settings.first_master or not settings.docker_cache_nodes or settings.docker_cache_custom_registry:
+        return
+    needs = []
+    if not settings.docker_cache_entry:
+        needs.append("the entry is the first master's address (or set docker_cache_entry)")
+    if settings.has_folder:
+        needs.append("the cache's folder lies on the first master (or set docker_cache_fs_storage_class)")
+    if needs:
+        remedy = "set kube_master: true on the first Kubernetes master"
+        yield f"docker_cache_nodes names no master: {remedy}, since {' and '.join(needs)}"
+
+
+def azure_account(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_storage_backend != "azure" or settings.docker_cache_custom_registry:
+        return
+    given = {
+        "docker_cache_azure_account_name": settings.docker_cache_azure_account_name,
+        "docker_cache_azure_account_key": settings.docker_cache_azure_account_key,
+    }
+    for key, value in given.items():
+        if value is None:
+            yield f'{key} is missing: docker_cache_storage_backend "azure" needs it (or use "filesystem")'
+
+
+def upstream_credentials(settings: Settings) -> Iterator[str]:
+    name, password = "docker_cache_remote_username", "docker_cache_remote_password"
+    if settings.docker_cache_remote_username and not settings.docker_cache_remote_password:
+        yield f"{password} is missing: {name} is set, and the upstream takes both or none"
+    if settings.docker_cache_remote_password and not settings.docker_cache_remote_username:
+        yield f"{name} is missing: {password} is set, and the upstream takes both or none"
+
+
+def htpasswd_in_the_clear(settings: Settings) -> Iterator[str]:
+    if not settings.docker_cache_htpasswd or settings.docker_cache_custom_registry:
+        return
+    if is_plain(settings) and not settings.docker_cache_htpasswd_over_plain_http:
+        yield (
+            f"docker_cache_htpasswd is set, but the entry {settings.entry} is plain http: docker answers a mirror's challenge "
+            "with its user's Docker Hub password, which would cross the network in the clear; set docker_cache_entry to an https "
+            "address, leave docker_cache_htpasswd out, or accept it by docker_cache_htpasswd_over_plain_http: true"
+        )
+
+
+def certificate(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_entry_ca and is_plain(settings):
+        yield (
+            f"docker_cache_entry_ca is set, but the entry {settings.entry} is plain http: give the entry as https://…, "
+            "or leave the certificate out"
+        )
+    if settings.docker_cache_entry_ca and settings.docker_cache_entry_insecure:
+        yield (
+            "docker_cache_entry_ca and docker_cache_entry_insecure are both set: the one verifies the entry's certificate, "
+            "the other does not; keep one of the two"
+        )
+
+
+def two_entries(settings: Settings) -> Iterator[str]:
+    registry, entry = settings.docker_cache_custom_registry, settings.docker_cache_entry
+    if registry and entry:
+        yield (
+            f'docker_cache_custom_registry is "{registry}" and docker_cache_entry is "{entry}": keep one of the two, the nodes '
+            "get a single entry (a custom registry installs no cache)"
+        )
+
+
+def two_claims(settings: Settings) -> Iterator[str]:
+    claim, storage_class = settings.docker_cache_fs_claim, settings.docker_cache_fs_storage_class
+    if claim and storage_class:
+        yield (
+            f'docker_cache_fs_claim is "{claim}" and docker_cache_fs_storage_class is "{storage_class}": keep one of the two, '
+            "a claim that exists or a class that a new one comes from"
+        )
+
+
+NODES, REGISTRY, BACKEND = "docker_cache_nodes", "docker_cache_custom_registry", "docker_cache_storage_backend"
+ENTRY = (REGISTRY, "docker_cache_entry", NODES, "docker_cache_node_port")
+CLAIMS = ("docker_cache_fs_claim", "docker_cache_fs_storage_class")
+
+RULES = (
+    Rule(keys=(NODES,), find=missing_nodes),
+    Rule(keys=("docker_cache_kube_context", REGISTRY), find=missing_context),
+    Rule(keys=(NODES, "docker_cache_ssh_port"), find=duplicates),
+    Rule(keys=(*ENTRY, BACKEND, *CLAIMS), find=without_master),
+    Rule(
+        keys=(BACKEND, REGISTRY, "docker_cache_azure_account_name", "docker_cache_azure_account_key"),
+        find=azure_account,
+    ),
+    Rule(keys=("docker_cache_remote_username", "docker_cache_remote_password"), find=upstream_credentials),
+    Rule(keys=(*ENTRY, "docker_cache_htpasswd", "docker_cache_htpasswd_over_plain_http"), find=htpasswd_in_the_clear),
+    Rule(keys=(*ENTRY, "docker_cache_entry_ca", "docker_cache_entry_insecure"), find=certificate),
+    Rule(keys=(REGISTRY, "docker_cache_entry"), find=two_entries),
+    Rule(keys=CLAIMS, find=two_claims),
+)

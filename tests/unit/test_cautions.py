@@ -1,0 +1,91 @@
+"""What is said of configurations that work and will disappoint."""
+
+import base64
+import json
+
+import pytest
+
+from settings.cautions import cautions
+from settings.loading import load
+from settings.model import Settings
+from settings.stack import plain_keys
+from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd
+
+AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_name": "account"}
+
+
+def said(*plain: str, nodes: list[dict[str, object]] | None = None, **keys: str) -> list[str]:
+    settings = load(configuration(nodes, **keys).get)
+    assert isinstance(settings, Settings)
+    return cautions(settings, plain)
+
+
+def test_an_ordinary_stack_is_warned_of_nothing() -> None:
+    assert said() == []
+
+
+def test_docker_nodes_with_an_htpasswd_cache_are_warned_of() -> None:
+    (line,) = said(docker_cache_htpasswd=HTPASSWD, docker_cache_entry="https://cache.example")
+    assert "docker sends a mirror no credentials of its own" in line
+
+
+def test_entries_that_the_registry_ignores_are_named() -> None:
+    mixed = htpasswd(f"alice:{BCRYPT}", "bob:{SHA}hash-of-bob")
+    line = said(docker_cache_htpasswd=mixed, docker_cache_entry="https://cache.example")[0]
+    assert line.startswith("docker_cache_htpasswd has entries that are not bcrypt, and the registry ignores them: bob;")
+    assert "hash-of-bob" not in line
+
+
+def test_an_account_key_of_unusual_length_is_named_without_its_value() -> None:
+    short = base64.b64encode(b"a" * 32).decode()
+    (line,) = said(docker_cache_azure_account_key=short, **AZURE)
+    assert line.startswith("docker_cache_azure_account_key has 32 bytes, where Azure's keys have 64")
+    assert short not in line
+    assert said(docker_cache_azure_account_key=base64.b64encode(b"a" * 64).decode(), **AZURE) == []
+
+
+def test_upstream_credentials_make_private_images_everybodys() -> None:
+    (line,) = said(docker_cache_remote_username="robot", docker_cache_remote_password="p")
+    assert "private ones too" in line
+    assert "robot" not in line
+
+
+@pytest.mark.parametrize(("image", "warned"), [("registry", True), ("r.example:5000/registry:latest", True), ("r.example:5000/registry", True), ("registry:3.1.2", False), ("registry@sha256:" + "0" * 64, False)])  # fmt: skip
+def test_an_image_whose_tag_moves_is_named(image: str, warned: bool) -> None:
+    assert any(image in line for line in said(docker_cache_image=image)) == warned
+
+
+@pytest.mark.parametrize(("entry", "warned"), [("http://8.8.8.8:30500", True), ("http://10.0.0.1:30500", False), ("https://8.8.8.8", False), ("http://cache.internal:30500", False)])  # fmt: skip
+def test_plain_http_beyond_the_clusters_network_is_named(entry: str, warned: bool) -> None:
+    assert bool(said(docker_cache_entry=entry)) == warned
+
+
+def test_an_upstream_in_the_clear_is_named() -> None:
+    (line,) = said(docker_cache_remote_url="http://9.9.9.9")
+    assert line.startswith("docker_cache_remote_url is http://9.9.9.9: over plain http, images can be changed")
+
+
+def test_trusting_blindly_is_named_with_the_nodes() -> None:
+    nodes: list[dict[str, object]] = [
+        {"name": f"n{n}", "host": f"10.0.0.{n}", "kube_master": n == 1} for n in range(1, 8)
+    ]
+    (line,) = said(nodes=nodes, docker_cache_ssh_trust_any_host_key="true")
+    assert "n1, n2, n3, n4, n5 and 2 more" in line
+    (line,) = said(docker_cache_entry="https://e", docker_cache_entry_insecure="true")
+    assert line.startswith("docker_cache_entry_insecure is on")
+
+
+def test_keys_of_the_cache_beside_a_custom_registry_are_named() -> None:
+    (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_fs_claim="kept")
+    assert line.endswith("no cache is installed, and docker_cache_fs_claim count for nothing")
+
+
+def test_a_secret_without_encryption_in_the_stacks_file_is_named() -> None:
+    given = {"docker-cache:docker_cache_ssh_password": "p", "docker-cache:docker_cache_ssh_port": "22", "docker-cache:docker_cache_remote_password": "p", "docker-cache:docker_cache_kubeconfig": "~/.kube/config"}  # fmt: skip
+    environment = {
+        "PULUMI_CONFIG": json.dumps(given),
+        "PULUMI_CONFIG_SECRET_KEYS": json.dumps(["docker-cache:docker_cache_remote_password"]),
+    }
+    (line,) = said(*plain_keys(environment))
+    assert line.startswith("docker_cache_ssh_password stands in the stack's file without encryption")
+    assert said("docker_cache_htpasswd_over_plain_http", "docker_cache_ssh_private_key_path") == []

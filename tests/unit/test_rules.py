@@ -1,0 +1,123 @@
+"""Rules that span keys, and the htpasswd file."""
+
+import pytest
+
+from settings.htpasswd import parse_htpasswd
+from settings.loading import SettingsError, load
+from settings.model import Settings
+from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd, node
+
+
+def problems(**keys: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(configuration(**keys).get)
+    return caught.value.problems
+
+
+def checked(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> Settings:
+    settings = load(configuration(nodes, **keys).get)
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def test_azure_keys_are_needed_with_azure_alone() -> None:
+    assert problems(docker_cache_storage_backend="azure") == [
+        'docker_cache_azure_account_name is missing: docker_cache_storage_backend "azure" needs it (or use "filesystem")',
+        'docker_cache_azure_account_key is missing: docker_cache_storage_backend "azure" needs it (or use "filesystem")',
+    ]
+    assert checked(docker_cache_azure_account_name="account").docker_cache_storage_backend == "filesystem"
+
+
+def test_upstream_credentials_come_both_or_not_at_all() -> None:
+    assert problems(docker_cache_remote_username="u") == [
+        "docker_cache_remote_password is missing: docker_cache_remote_username is set, and the upstream takes both or none"
+    ]
+    assert problems(docker_cache_remote_password="p") == [
+        "docker_cache_remote_username is missing: docker_cache_remote_password is set, and the upstream takes both or none"
+    ]
+    assert checked(docker_cache_remote_username="u", docker_cache_remote_password="p").docker_cache_remote_username
+
+
+def test_htpasswd_over_plain_http_is_an_error_with_the_reason_unless_accepted_by_name() -> None:
+    (message,) = problems(docker_cache_htpasswd=HTPASSWD)
+    assert "Docker Hub password" in message, "the reason is missing"
+    assert "docker_cache_htpasswd_over_plain_http" in message
+    assert checked(docker_cache_htpasswd=HTPASSWD, docker_cache_htpasswd_over_plain_http="yes")
+    assert checked(docker_cache_htpasswd=HTPASSWD, docker_cache_entry="https://cache.example")
+
+
+def test_a_certificate_belongs_to_an_https_entry_that_is_verified() -> None:
+    (message,) = problems(docker_cache_entry_ca="ca.pem")
+    assert message.startswith("docker_cache_entry_ca is set, but the entry http://10.0.0.1:30500 is plain http")
+    both = {"docker_cache_entry_ca": "ca.pem", "docker_cache_entry_insecure": "true"}
+    (message,) = problems(docker_cache_entry="https://e", **both)
+    assert message.startswith("docker_cache_entry_ca and docker_cache_entry_insecure are both set")
+
+
+def test_a_custom_registry_needs_neither_cluster_nor_master() -> None:
+    settings = checked(
+        [node("w1", "10.0.0.2")], docker_cache_custom_registry="10.0.0.9:5000", docker_cache_kube_context=""
+    )
+    assert settings.entry == "http://10.0.0.9:5000"
+    assert settings.upstream == "https://registry-1.docker.io"
+
+
+def test_a_custom_registry_beside_an_entry_of_the_cache_is_an_error() -> None:
+    (message,) = problems(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_entry="10.0.0.8:5000")
+    assert message.startswith(
+        'docker_cache_custom_registry is "http://10.0.0.9:5000" and docker_cache_entry is "http://10.0.0.8:5000": keep one'
+    )
+
+
+def test_a_claim_that_exists_and_a_class_for_a_new_one_are_an_error() -> None:
+    (message,) = problems(docker_cache_fs_claim="kept", docker_cache_fs_storage_class="nfs")
+    assert message.startswith('docker_cache_fs_claim is "kept" and docker_cache_fs_storage_class is "nfs": keep one')
+
+
+def test_the_entry_has_the_port_of_the_service() -> None:
+    assert checked(docker_cache_node_port="30600").entry == "http://10.0.0.1:30600"
+
+
+def test_bcrypt_users_count_and_others_are_named() -> None:
+    parsed = parse_htpasswd(htpasswd("# people", f"alice:{BCRYPT}", "", "bob:{SHA}x", "carol:$2y$05$short"))
+    assert parsed.users == ("alice",)
+    assert parsed.ignored == ("bob", "carol")
+
+
+@pytest.mark.parametrize("variant", ["2a", "2b", "2y"])
+def test_every_variant_of_bcrypt_that_go_takes_counts(variant: str) -> None:
+    assert parse_htpasswd(htpasswd(f"a:{BCRYPT.replace('2y', variant)}")).users == ("a",)
+
+
+def test_base64_may_be_folded_as_the_command_writes_it() -> None:
+    assert parse_htpasswd(HTPASSWD[:40] + "\n" + HTPASSWD[40:]).users == ("alice",)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "message"),
+    [
+        ("***", "it is not the base64 of a text file: use `base64 --wrap=0 htpasswd`"),
+        ("/////w==", "it is not the base64 of a text file: use `base64 --wrap=0 htpasswd`"),
+        (htpasswd("no colon"), "its line 1 is not `user:hash`: write it with `htpasswd -B`"),
+        (htpasswd(f"a:{BCRYPT}", "b:c:d"), "its line 2 is not `user:hash`: write it with `htpasswd -B`"),
+        (htpasswd(f":{BCRYPT}"), "its line 1 is not `user:hash`: write it with `htpasswd -B`"),
+        (
+            htpasswd("a:{SHA}x"),
+            "it has no bcrypt entry, and the registry ignores all others: write it with `htpasswd -B`",
+        ),
+        (
+            htpasswd("# empty"),
+            "it has no bcrypt entry, and the registry ignores all others: write it with `htpasswd -B`",
+        ),
+        (htpasswd(f"a:{BCRYPT}", f"a:{BCRYPT}"), 'it has the user "a" twice: keep one line'),
+    ],
+)
+def test_a_file_that_would_not_work_is_refused_with_the_reason(encoded: str, message: str) -> None:
+    found = problems(docker_cache_htpasswd=encoded, docker_cache_htpasswd_over_plain_http="true")
+    assert found == [f"docker_cache_htpasswd is wrong (its value is not shown): {message}"]
+
+
+def test_every_problem_of_the_file_is_told_at_once_and_no_hash_is_shown() -> None:
+    found = problems(docker_cache_htpasswd=htpasswd("x", "y", f"a:{BCRYPT}", f"a:{BCRYPT}"))
+    assert len(found) == 3
+    assert BCRYPT not in "".join(found)
