@@ -19,10 +19,17 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 class Sandbox:
-    """The commands that a user has, with their results."""
+    """The commands that a user has, with their results, for one stack (whose keys begin as those of Pulumi.dev.yaml)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stack: str = "dev", keys: dict[str, object] | None = None) -> None:
         self._folder = folder
+        self._stack = stack
+        self._keys = keys or {}
+
+    def with_stack(self, stack: str, **keys: object) -> "Sandbox":
+        """The same sandbox with another stack, which is made."""
+        run([str(ROOT / "sandbox/pulumi"), "stack", "select", "--create", stack])
+        return Sandbox(self._folder, stack, keys)
 
     def on(self, machine: str, *command: str, seconds: float = 120) -> str:
         """Output of a command that has to succeed on a machine."""
@@ -34,23 +41,49 @@ class Sandbox:
         return ask(machine, *command, seconds=seconds)
 
     def pulumi(self, *arguments: str, **changes: object) -> subprocess.CompletedProcess[str]:
-        """`sandbox/pulumi` on the dev stack; `changes` are keys that differ from Pulumi.dev.yaml."""
-        command = [str(ROOT / "sandbox/pulumi"), *arguments, "--stack", "dev"]
-        if changes:
-            command += ["--config-file", str(self._configuration(changes))]
+        """`sandbox/pulumi` on the stack; `changes` are keys that differ from its own."""
+        command = [str(ROOT / "sandbox/pulumi"), *arguments, "--stack", self._stack]
+        if self._keys | changes:
+            command += ["--config-file", str(self._configuration(self._keys | changes))]
         return run(command)
 
     def _configuration(self, changes: dict[str, object]) -> Path:
         document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
         document["config"] |= {f"docker-cache:{key}": value for key, value in changes.items()}
-        file = self._folder / "Pulumi.dev.yaml"
+        file = self._folder / f"Pulumi.{self._stack}.yaml"
         file.write_text(yaml.safe_dump(document))
         return file
+
+    def encrypted(self, values: dict[str, str]) -> dict[str, object]:
+        """The values as `pulumi config set --secret` writes them into a stack's file."""
+        file = self._configuration(self._keys)
+        for key, value in values.items():
+            command = [str(ROOT / "sandbox/pulumi"), "config", "set", "--secret", f"docker-cache:{key}"]
+            result = run([*command, "--stack", self._stack, "--config-file", str(file)], text=value)
+            assert result.returncode == 0, result.stderr
+        written = yaml.safe_load(file.read_text())["config"]
+        return {key: written[f"docker-cache:{key}"] for key in values}
 
     def up(self, **changes: object) -> str:
         result = self.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", **changes)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
+
+    def preview(self, **changes: object) -> dict[str, list[str]]:
+        """What `pulumi preview` says it would do: operations by the resource's name, without what stays the same."""
+        result = self.pulumi("preview", "--json", **changes)
+        assert result.returncode == 0, result.stdout + result.stderr
+        steps: dict[str, list[str]] = {}
+        for step in json.loads(result.stdout)["steps"]:
+            if step["op"] != "same":
+                steps.setdefault(step["urn"].rpartition("::")[2], []).append(step["op"])
+        return steps
+
+    def outputs(self) -> dict[str, object]:
+        result = self.pulumi("stack", "output", "--json")
+        assert result.returncode == 0, result.stdout + result.stderr
+        values: dict[str, object] = json.loads(result.stdout)
+        return values
 
     def destroy(self) -> str:
         result = self.pulumi("destroy", "--yes", "--skip-preview", "--continue-on-error")
@@ -91,8 +124,15 @@ class Sandbox:
         return str(name)
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+def dev_nodes(*names: str) -> list[dict[str, object]]:
+    """The nodes of Pulumi.dev.yaml; all of them, or those named."""
+    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+    nodes: list[dict[str, object]] = document["config"]["docker-cache:docker_cache_nodes"]
+    return [node for node in nodes if not names or node["name"] in names]
+
+
+def run(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.fixture(scope="session")

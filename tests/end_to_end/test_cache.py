@@ -5,9 +5,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
-from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox
+from tests.end_to_end.conftest import WORKERS, Sandbox, dev_nodes
 
 ENTRY = "http://10.30.0.10:30500"
 HAND_WRITTEN = '{\n    "debug": false,\n    "labels": ["rack=7"],\n    "max-concurrent-downloads": 4\n}\n'
@@ -36,12 +35,6 @@ def deployed(sandbox: Sandbox) -> Iterator[dict[str, str]]:
 
 def container_pid(sandbox: Sandbox, container: str) -> str:
     return sandbox.on("pai-worker1", "docker", "inspect", "--format", "{{.State.Pid}}", container)
-
-
-def dev_nodes() -> list[dict[str, object]]:
-    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
-    nodes: list[dict[str, object]] = document["config"]["docker-cache:docker_cache_nodes"]
-    return nodes
 
 
 def test_both_engines_have_the_mirror_live(sandbox: Sandbox) -> None:

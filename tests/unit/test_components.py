@@ -1,13 +1,17 @@
 """What the program creates, recorded by mocks: no engine, no cluster."""
 
 import asyncio
+import base64
+import hashlib
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 import pytest
+import yaml
 
 from components.arguments import node_mirrors_args, registry_cache_args
 from components.node_mirrors import NodeMirrors
@@ -17,7 +21,7 @@ from settings.cluster import Cluster
 from settings.loading import load
 from settings.model import Settings
 from settings.stack import Stack
-from tests.unit.stacks import HOST_KEY, KUBECONFIG, configuration, node
+from tests.unit.stacks import BCRYPT, HOST_KEY, HTPASSWD, KUBECONFIG, configuration, node
 
 SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"
 COMMAND = "command:remote:Command"
@@ -93,14 +97,20 @@ def stack(nodes: list[dict[str, object]] | None = None, **keys: str) -> Stack:
     return Stack(settings=settings, cluster=Cluster(kubeconfig=KUBECONFIG, context="prod"), nodes=accesses)
 
 
+def create_cache(subject: Stack) -> RegistryCache | None:
+    if subject.settings.docker_cache_custom_registry or subject.cluster is None:
+        return None
+    provider = k8s.Provider("cluster", kubeconfig=subject.cluster.kubeconfig, context=subject.cluster.context)
+    return RegistryCache("docker-cache", registry_cache_args(subject), provider=provider)
+
+
 def deploy(subject: Stack) -> None:
     """As `__main__.py` does, and wait for everything."""
 
     def run() -> pulumi.Output[Any]:
-        assert subject.cluster
-        provider = k8s.Provider("cluster", kubeconfig=subject.cluster.kubeconfig, context=subject.cluster.context)
-        cache = RegistryCache("docker-cache", registry_cache_args(subject), provider=provider)
-        mirrors = NodeMirrors("nodes", node_mirrors_args(subject), pulumi.ResourceOptions(depends_on=[cache]))
+        cache = create_cache(subject)
+        after = pulumi.ResourceOptions(depends_on=[cache] if cache else [])
+        mirrors = NodeMirrors("nodes", node_mirrors_args(subject), after)
         return pulumi.Output.all(*mirrors.results.values())
 
     pulumi.runtime.test(run)()  # type: ignore[no-untyped-call]
@@ -213,11 +223,117 @@ def test_proxies_reach_the_pod_by_a_secret_and_only_where_configured(recorder: R
     deploy(stack(docker_cache_https_proxy="http://u:proxy-password@p:3128", docker_cache_no_proxy="10.0.0.0/8"))
     secret = recorder.one("kubernetes:core/v1:Secret")
     assert set(secret["stringData"]) == {"HTTPS_PROXY", "NO_PROXY"}
-    assert container(recorder)["envFrom"] == [{"secretRef": {"name": "docker-cache-proxies-made"}}]
+    assert container(recorder)["envFrom"] == [{"secretRef": {"name": "docker-cache-environment-made"}}]
     assert "proxy-password" not in str(recorder.one(DEPLOYMENT))
 
 
-def test_without_proxies_there_is_no_secret(recorder: Recorder) -> None:
+AZURE = {
+    "docker_cache_storage_backend": "azure",
+    "docker_cache_azure_account_name": "account",
+    "docker_cache_azure_account_key": "c2VjcmV0LWtleQ==",
+}
+
+
+def test_the_account_key_and_the_upstreams_password_reach_the_pod_by_a_secret_alone(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_remote_username="robot", docker_cache_remote_password="robots-password", **AZURE))
+    secret = recorder.one("kubernetes:core/v1:Secret")
+    assert secret["stringData"] == {
+        "REGISTRY_PROXY_USERNAME": "robot",
+        "REGISTRY_PROXY_PASSWORD": "robots-password",
+        "REGISTRY_STORAGE_AZURE_ACCOUNTKEY": AZURE["docker_cache_azure_account_key"],
+    }
+    others = [resource.inputs for resource in recorder.resources if resource.typ != "kubernetes:core/v1:Secret"]
+    for hidden in ("robots-password", AZURE["docker_cache_azure_account_key"]):
+        assert hidden not in str(others)
+
+
+def test_azure_needs_no_volume_no_folder_and_no_pinning(recorder: Recorder) -> None:
+    deploy(stack(**AZURE))
+    proxy = yaml.safe_load(recorder.one("kubernetes:core/v1:ConfigMap")["data"]["proxy.yml"])
+    assert proxy["storage"] == {
+        "azure": {"accountname": "account", "container": "dockerregistry", "credentials": {"type": "shared_key"}},
+        "redirect": {"disable": True},
+    }
+    pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["configuration"]
+    assert "affinity" not in pod
+    assert not [resource.name for resource in recorder.of(COMMAND) if resource.name.startswith("cache-folder")]
+
+
+def test_htpasswd_is_enforced_by_both_processes_and_its_file_is_a_secrets(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_htpasswd=HTPASSWD, docker_cache_htpasswd_over_plain_http="true"))
+    files = recorder.one("kubernetes:core/v1:ConfigMap")["data"]
+    for name in ("proxy.yml", "stored.yml"):
+        auth = yaml.safe_load(files[name])["auth"]["htpasswd"]
+        assert auth == {"realm": "docker-cache", "path": "/etc/docker-cache-htpasswd/htpasswd"}
+    assert recorder.one("kubernetes:core/v1:Secret")["stringData"] == {"htpasswd": f"alice:{BCRYPT}\n"}
+    pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    assert pod["volumes"][-1] == {
+        "name": "htpasswd",
+        "secret": {"secretName": "docker-cache-htpasswd-made", "defaultMode": 0o440},
+    }
+    assert container(recorder)["volumeMounts"][-1]["mountPath"] == "/etc/docker-cache-htpasswd"
+    assert BCRYPT not in str(files)
+
+
+def test_another_port_is_another_service_so_that_the_old_one_goes_after_the_nodes(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_node_port="30600", docker_cache_namespace="images"))
+    (service,) = recorder.of("kubernetes:core/v1:Service")
+    assert service.name == "docker-cache-30600"
+    assert service.inputs["metadata"]["name"] == "docker-cache-30600"
+    assert service.inputs["metadata"]["namespace"] == "images"
+    assert " apply http://10.0.0.1:30600 " in recorder.command("w1@10.0.0.2:22")["create"]
+
+
+def test_a_claim_that_exists_is_used_by_its_name(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_fs_claim="kept"))
+    assert recorder.of("kubernetes:core/v1:PersistentVolumeClaim") == []
+    pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "kept"}
+
+
+def test_the_folders_data_goes_only_if_asked_for_by_name(recorder: Recorder) -> None:
+    deploy(stack())
+    assert recorder.command("cache-folder-m1@10.0.0.1:22")["delete"].endswith(" release /var/lib/registry")
+
+
+def test_data_asked_to_be_deleted_goes_with_the_folder(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_delete_data="true"))
+    assert recorder.command("cache-folder-m1@10.0.0.1:22")["delete"].endswith(
+        " release /var/lib/registry --delete-data"
+    )
+
+
+def test_a_custom_registry_installs_nothing_but_the_nodes_mirrors(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_custom_registry="https://10.0.0.9:5000", docker_cache_entry_insecure="true"))
+    assert {resource.typ for resource in recorder.resources} == {"docker-cache:nodes:NodeMirrors", COMMAND}
+    assert recorder.command("w1@10.0.0.2:22")["create"].endswith(
+        " apply https://10.0.0.9:5000 --owner w1@10.0.0.2:22 --insecure"
+    )
+
+
+def test_a_certificate_travels_with_the_script_and_is_named_by_its_fingerprint(recorder: Recorder) -> None:
+    subject = replace(stack(docker_cache_entry="https://cache.example"), entry_ca="-----BEGIN CERTIFICATE-----\n")
+    deploy(subject)
+    deploy_again = recorder.command("w1@10.0.0.2:22")
+    fingerprint = hashlib.sha256(b"-----BEGIN CERTIFICATE-----\n").hexdigest()
+    assert f" --ca {fingerprint}" in deploy_again["create"]
+    assert "BEGIN" not in deploy_again["create"]
+    assert "BEGIN CERTIFICATE" in zlib.decompress(base64.b64decode(deploy_again["stdin"])).decode()
+
+
+def test_a_sudo_password_goes_by_standard_input_alone(recorder: Recorder) -> None:
+    subject = stack([node("m1", "10.0.0.1", kube_master=True, sudo=True)])
+    subject = replace(subject, nodes=(replace(subject.nodes[0], sudo_password="the-sudo-password"),))
+    deploy(subject)
+    command = recorder.command("m1@10.0.0.1:22")
+    assert command["stdin"].startswith("the-sudo-password\n")
+    for key in ("create", "delete"):
+        assert command[key].startswith("sudo -S ")
+        assert "the-sudo-password" not in command[key]
+
+
+def test_without_credentials_there_is_no_secret(recorder: Recorder) -> None:
     deploy(stack())
     assert recorder.of("kubernetes:core/v1:Secret") == []
     assert not container(recorder).get("envFrom")

@@ -1,0 +1,86 @@
+"""Two stacks from one checkout, with different settings, neither touching the other; and `make new`."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run
+
+
+@pytest.fixture(name="second")
+def second_stack(sandbox: Sandbox) -> Iterator[Sandbox]:
+    sandbox.kubectl("create", "namespace", "second")
+    second = sandbox.with_stack(
+        "dev-second",
+        docker_cache_namespace="second",
+        docker_cache_node_port="30600",
+        docker_cache_fs_mount_path="/var/lib/second",
+        docker_cache_nodes=dev_nodes("pai-master", "pai-worker2"),
+    )
+    yield second
+    second.destroy()
+    sandbox.destroy()
+    sandbox.kubectl("delete", "namespace", "second")
+    sandbox.on("pai-master", "rm", "-rf", "/var/lib/second")
+
+
+def test_two_stacks_live_side_by_side_and_go_one_by_one(sandbox: Sandbox, second: Sandbox) -> None:
+    first_nodes = dev_nodes("pai-master", "pai-worker1")
+    sandbox.up(docker_cache_nodes=first_nodes)
+    before = sandbox.on("pai-worker1", "stat", "--format", "%Y %Z %i", "/etc/docker/daemon.json")
+    pod = sandbox.pod()
+    second.up()
+    assert sandbox.mirrors("pai-worker1") == ["http://10.30.0.10:30500/"]
+    assert sandbox.mirrors("pai-worker2") == ["http://10.30.0.10:30600/"]
+    assert sandbox.preview(docker_cache_nodes=first_nodes) == {}
+    sandbox.reset_upstream()
+    sandbox.pull_anew("pai-worker2", "app:4")
+    assert sandbox.on("pai-master", "find", "/var/lib/second", "-path", "*library/app*", "-name", "link")
+
+    second.destroy()
+    assert sandbox.mirrors("pai-worker2") == []
+    assert sandbox.mirrors("pai-worker1") == ["http://10.30.0.10:30500/"]
+    assert sandbox.on("pai-worker1", "stat", "--format", "%Y %Z %i", "/etc/docker/daemon.json") == before
+    assert sandbox.pod() == pod
+
+
+def test_a_nodeport_that_another_stack_has_is_named_before_anything_is_done(sandbox: Sandbox, second: Sandbox) -> None:
+    second.up()
+    result = sandbox.pulumi("preview", docker_cache_node_port="30600")
+    assert result.returncode != 0
+    assert (
+        "the NodePort 30600 is taken by the Service second/docker-cache-30600: set docker_cache_node_port to a free one"
+        in result.stdout + result.stderr
+    )
+    result = sandbox.pulumi("preview", docker_cache_namespace="absent")
+    assert 'docker_cache_namespace is "absent": make it first with `kubectl create namespace absent`' in result.stdout
+
+
+def new(stack: str) -> subprocess.CompletedProcess[str]:
+    return run([sys.executable, "-m", "operations", "new", "--stack", stack])
+
+
+def test_make_new_writes_a_stack_to_fill_in_and_never_over_one() -> None:
+    file = ROOT / "Pulumi.dev-new.yaml"
+    try:
+        made = new("dev-new")
+        assert made.returncode == 0, made.stderr
+        assert "make preview STACK=dev-new" in made.stdout
+        document = yaml.safe_load(file.read_text())
+        assert document["config"]["docker-cache:enable_docker_cache"] == "true"
+        assert document["encryptionsalt"], "the stack has no secrets provider"
+        again = new("dev-new")
+        assert again.returncode == 1
+        assert "Pulumi.dev-new.yaml exists already" in again.stderr
+        preview = run([str(ROOT / "sandbox/pulumi"), "preview", "--stack", "dev-new"])
+        assert "docker_cache_kube_context is missing" in preview.stdout
+        assert "docker_cache_nodes is missing" in preview.stdout
+    finally:
+        run([str(ROOT / "sandbox/pulumi"), "stack", "rm", "--yes", "--preserve-config", "--stack", "dev-new"])
+        file.unlink(missing_ok=True)
+    refused = new("dev")
+    assert refused.returncode == 1
+    assert "the sandbox's stack" in refused.stderr
