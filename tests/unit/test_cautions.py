@@ -14,8 +14,8 @@ from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd
 AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_name": "account"}
 
 
-def said(*plain: str, nodes: list[dict[str, object]] | None = None, **keys: str) -> list[str]:
-    settings = load(configuration(nodes, **keys).get)
+def said(*plain: str, **keys: str) -> list[str]:
+    settings = load(configuration(None, **keys).get)
     assert isinstance(settings, Settings)
     return cautions(settings, plain)
 
@@ -69,7 +69,7 @@ def test_trusting_blindly_is_named_with_the_nodes() -> None:
     nodes: list[dict[str, object]] = [
         {"name": f"n{n}", "host": f"10.0.0.{n}", "kube_master": n == 1} for n in range(1, 8)
     ]
-    (line,) = said(nodes=nodes, docker_cache_ssh_trust_any_host_key="true")
+    (line,) = said(docker_cache_nodes=json.dumps(nodes), docker_cache_ssh_trust_any_host_key="true")
     assert "n1, n2, n3, n4, n5 and 2 more" in line
     (line,) = said(docker_cache_entry="https://e", docker_cache_entry_insecure="true")
     assert line.startswith("docker_cache_entry_insecure is on")

@@ -79,7 +79,7 @@ def recorder() -> Iterator[Recorder]:
     pulumi.runtime.reset_options()
 
 
-def stack(nodes: list[dict[str, object]] | None = None, **keys: str) -> Stack:
+def stack(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> Stack:
     settings = load(configuration(nodes, **keys).get)
     assert isinstance(settings, Settings)
     accesses = tuple(

@@ -7,8 +7,10 @@ import asyncssh
 import pytest
 import yaml
 
+from sandbox.identities import Authority
 from settings import cluster
 from settings.access import resolve
+from settings.certificate import read_certificate
 from settings.cluster import find_cluster, version_problem
 from settings.loading import Disabled, SettingsError, load
 from settings.model import Node, Settings
@@ -331,6 +333,59 @@ def test_a_cluster_older_than_server_side_apply_is_refused(version: str, is_old:
     if problem:
         assert version in problem
         assert "1.22" in problem
+
+
+def held(name: str) -> cluster.Service:
+    return cluster.Service(namespace="default", name=name, node_ports=frozenset({30500}))
+
+
+def test_a_nodeport_that_somebody_else_has_is_named_with_the_remedy() -> None:
+    settings = checked()
+    assert cluster.node_port_problem([], settings) is None
+    assert cluster.node_port_problem([held("docker-cache-30500")], settings) is None, "it is our own"
+    assert cluster.node_port_problem([held("web")], settings) == (
+        "the NodePort 30500 is taken by the Service default/web: set docker_cache_node_port to a free one"
+    )
+    assert cluster.node_port_problem([held("web")], checked(docker_cache_node_port="30501")) is None
+
+
+def test_openpais_own_cache_is_recognised_and_the_takeover_named() -> None:
+    service = held("docker-registry-cache-service")
+    problem = cluster.node_port_problem([service], checked())
+    assert problem is not None
+    assert "OpenPAI's own docker-cache: `make takeover STACK=…`" in problem
+    (caution,) = cluster.predecessor_cautions([held("web"), service])
+    assert "(Service default/docker-registry-cache-service): `make takeover STACK=…`" in caution
+
+
+def test_a_service_is_read_as_the_api_gives_it() -> None:
+    item = {
+        "metadata": {"namespace": "a", "name": "b"},
+        "spec": {"ports": [{"port": 80}, {"port": 5000, "nodePort": 30500}]},
+    }
+    assert cluster.as_service(item).node_ports == {30500}
+    assert cluster.as_service(item | {"spec": {}}).node_ports == frozenset()
+
+
+def certificate(text: str) -> list[str]:
+    wrong: list[str] = []
+    read_certificate(checked(docker_cache_entry="https://e", docker_cache_entry_ca=text), ROOT, wrong)
+    return wrong
+
+
+def test_a_ca_is_a_path_or_a_text_and_is_looked_at_before_it_travels(tmp_path: Path) -> None:
+    pem = Authority().certificate.decode()
+    file = tmp_path / "ca.pem"
+    file.write_text(pem)
+    assert certificate(pem) == []
+    assert certificate(str(file)) == []
+    assert "the file can't be read" in certificate(str(tmp_path / "absent"))[0]
+    assert certificate("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----") == [
+        "docker_cache_entry_ca is not a certificate: give a file with -----BEGIN CERTIFICATE-----, or its text"
+    ]
+    (message,) = certificate(pem + PRIVATE_KEY)
+    assert message.startswith("docker_cache_entry_ca holds a private key (its value is not shown)")
+    assert PRIVATE_KEY.splitlines()[1] not in message
 
 
 def test_a_cluster_that_does_not_answer_is_named_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+"""Remembers every message that the tests produce, for the test that compares them with docs/errors.md."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from operations.cache_metrics import MetricsError
+from operations.predecessor import ClusterError
+from operations.ssh import NodeError
+from operations.stacks import OperationError
+from settings import cautions
+from settings.loading import SettingsError
+
+PRODUCED: set[str] = set()
+
+
+def remember(messages: Iterable[str]) -> None:
+    PRODUCED.update(line for message in messages for line in message.splitlines())
+
+
+def watch_errors(kind: type[Exception]) -> None:
+    """From now on, a message of this kind is remembered when it is made."""
+    original: Callable[..., None] = kind.__init__
+
+    def remembering(self: Exception, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        remember([str(self)])
+
+    kind.__init__ = remembering  # type: ignore[assignment, method-assign]
+
+
+def watch_cautions() -> None:
+    original = cautions.cautions
+
+    def remembering(*args: Any, **kwargs: Any) -> list[str]:
+        found = original(*args, **kwargs)
+        remember(found)
+        return found
+
+    cautions.cautions = remembering
+
+
+for error in (SettingsError, OperationError, ClusterError, NodeError, MetricsError):
+    watch_errors(error)
+watch_cautions()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The comparison comes after everything that produces messages."""
+    items.sort(key=lambda item: "test_errors_page" in item.nodeid)
