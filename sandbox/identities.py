@@ -1,8 +1,9 @@
-"""Keys and certificates of one sandbox run: its CA, Hub's face, the cluster's components, ssh."""
+"""Keys and certificates of one sandbox run: its CA, Hub's face, the cluster's components, ssh, the Azure account."""
 
 import base64
 import datetime
 import ipaddress
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ COMPONENT_USERS = {
     "kube-proxy": ("system:kube-proxy", None),
     "kubelet": ("system:node:pai-master", "system:nodes"),
 }
+AZURE_KEY_FILES = ("account_key", "account_key2")
+"""An account has two keys, so that one can be renewed while the other is in use."""
 VALIDITY = datetime.timedelta(days=30)
 
 
@@ -70,7 +73,7 @@ class Authority:
 
 
 def write(folder: Path, kubeconfig: Path) -> None:
-    """Write everything below `folder`: `hub/`, `kubernetes/`, `ssh/` and `ca.crt`."""
+    """Write everything below `folder`: `hub/`, `kubernetes/`, `ssh/`, `azure/` and `ca.crt`."""
     authority = Authority()
     save(folder / "ca.crt", authority.certificate)
     save_pair(
@@ -83,6 +86,8 @@ def write(folder: Path, kubeconfig: Path) -> None:
     save(kubeconfig, authority.kubeconfig("kubernetes-admin", "system:masters").encode())
     for name in ("ssh_host_ed25519_key", "id_ed25519"):
         write_ssh_key(folder / "ssh" / name)
+    for name in AZURE_KEY_FILES:
+        write_azure_key(folder / "azure" / name)
 
 
 def write_kubernetes(folder: Path, authority: Authority) -> None:
@@ -106,6 +111,11 @@ def write_ssh_key(path: Path) -> None:
     save(path, key.private_bytes(encoding, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()))
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     save(path.with_name(f"{path.name}.pub"), public + b"\n")
+
+
+def write_azure_key(path: Path) -> None:
+    """As Azure makes them: 64 random bytes."""
+    save(path, as_base64(secrets.token_bytes(64)).encode())
 
 
 def certificate(name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

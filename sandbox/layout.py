@@ -22,6 +22,13 @@ NETWORKS = "10.30.0.0/24,127.0.0.0/8"
 MACHINES_RUN = "/run/machines"
 """In the supervisor's own mount namespace."""
 
+AZURE_ADDRESS = "10.30.0.3"
+AZURE_ACCOUNT = "sandboxcache"
+"""The one storage account that there is in the sandbox's Azure."""
+AZURE_BLOB_SERVICE = f"http://{AZURE_ADDRESS}:10000/{AZURE_ACCOUNT}"
+AZURE_KEYS = STATE / "keys" / "azure"
+AZURE_STATE = STATE / "azure" / "state.json"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -48,6 +55,12 @@ MACHINES = (
         units=("dnsmasq", "upstream", "hub"),
         binds={BIN / "registry": "/opt/tools"},
         volumes=("/var/lib/hub",),
+    ),
+    Machine(
+        name="azurite",
+        address=AZURE_ADDRESS,
+        units=("azurite",),
+        binds={BIN / "azurite": "/opt/tools"},
     ),
     Machine(
         name="pai-master",

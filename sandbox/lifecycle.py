@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sandbox import identities, images, rootfs, toolchain
+from sandbox import azurite, identities, images, rootfs, toolchain
 from sandbox.control_groups import hierarchies, remove_groups
 from sandbox.enter import ask, in_network
 from sandbox.layout import BIN, KUBECONFIG, LOGS, MACHINES, NAME, STATE
@@ -76,6 +76,7 @@ def prepare_tools() -> None:
     install_programs()
     rootfs.ensure()
     toolchain.ensure()
+    azurite.ensure()
 
 
 def install_programs() -> None:
@@ -135,9 +136,10 @@ def write_cluster_images(folder: Path) -> None:
 
 
 def await_ready() -> None:
-    with step("Waiting for the cluster, the hub and the docker nodes"), ThreadPoolExecutor() as pool:
+    with step("Waiting for the cluster, the hub, Azurite and the docker nodes"), ThreadPoolExecutor() as pool:
         waits = [
             pool.submit(seed_hub),
+            pool.submit(wait_for, "Azurite", azurite_answers),
             pool.submit(wait_for, "pai-master to be Ready", node_is_ready),
             pool.submit(wait_for, "docker on pai-worker1", lambda: docker_answers("pai-worker1")),
             pool.submit(wait_for, "docker on pai-worker2", lambda: docker_answers("pai-worker2")),
@@ -185,6 +187,10 @@ def kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(in_network(command), capture_output=True, text=True, check=False)
 
 
+def azurite_answers() -> bool:
+    return answers("azurite", "curl", "-s", "-o", "/dev/null", "http://127.0.0.1:10000/")
+
+
 def docker_answers(machine: str) -> bool:
     return answers(machine, "docker", "info") and answers(machine, "systemctl", "is-active", "ssh")
 
@@ -201,7 +207,7 @@ def down() -> None:
 def stop() -> None:
     """End the supervisor and with it everything in its namespaces; then remove what the kernel leaves.
 
-    The Pulumi state of the dev stack goes too: what it describes has just ended.
+    The Pulumi state of the dev stack goes too, and that of the Azure stand-in: what they describe has just ended.
     """
     for pid in supervisor_pids():
         try:
@@ -211,5 +217,5 @@ def stop() -> None:
     while supervisor_pids():
         time.sleep(0.1)
     remove_groups(NAME)
-    for leftover in ("pulumi", "keys", "images", "pulumi-home"):
+    for leftover in ("pulumi", "keys", "images", "azure", "pulumi-home"):
         shutil.rmtree(STATE / leftover, ignore_errors=True)

@@ -14,7 +14,7 @@ from sandbox.enter import in_network
 from sandbox.layout import NETWORKS, ROOT, STATE
 from sandbox.progress import SandboxError
 
-PLUGINS = {"kubernetes": "pulumi-kubernetes", "command": "pulumi-command"}
+PLUGINS = {"kubernetes": "pulumi-kubernetes", "command": "pulumi-command", "azure-native": "pulumi-azure-native"}
 """Plugin: the Python package that pins its version."""
 PASSPHRASE = "sandbox"  # noqa: S105 - protects nothing: the state it encrypts ends with the sandbox
 USER_HOME = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
@@ -26,12 +26,12 @@ def run(arguments: list[str]) -> int:
     if not stand_ins:
         return pass_through(in_network(["pulumi", *arguments]), environment)
     with subprocess.Popen(
-        in_network([sys.executable, "-m", "sandbox.providers", *stand_ins]),
+        # In the caller's folder, as pulumi starts plugins: local commands run there. -P: which has no modules of ours.
+        in_network([sys.executable, "-P", "-m", "sandbox.providers", *stand_ins]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
-        env=environment | {"SANDBOX_NETWORKS": NETWORKS},
+        env=environment | {"PYTHONPATH": str(ROOT), "SANDBOX_NETWORKS": NETWORKS},
         start_new_session=True,
     ) as providers:
         if providers.stdin is None or providers.stdout is None:

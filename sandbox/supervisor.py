@@ -11,6 +11,7 @@ import sys
 import uuid
 from pathlib import Path
 
+from sandbox import azure_account
 from sandbox.control_groups import enter_group
 from sandbox.layout import BRIDGE_ADDRESS, MACHINES, MACHINES_RUN, NAME, SOURCES, STATE, Machine
 from sandbox.rootfs import ROOTFS
@@ -76,6 +77,8 @@ def write_identity(machine: Machine, upper: Path) -> None:
         write(etc / "ssh" / name, (keys / "ssh" / name).read_text(), mode=mode)
     if machine.name == "hub":
         shutil.copytree(keys / "hub", etc / "hub")
+    if machine.name == "azurite":
+        write(upper / azure_account.SETTINGS.lstrip("/"), azure_account.settings(), mode=0o600)
     if machine.name == "pai-master":
         shutil.copytree(keys / "kubernetes", etc / "kubernetes", dirs_exist_ok=True)
 

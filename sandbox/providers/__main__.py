@@ -1,4 +1,4 @@
-"""`python -m sandbox.providers kubernetes command`: run stand-ins until standard input closes.
+"""`python -m sandbox.providers kubernetes command azure-native`: run stand-ins until standard input closes.
 
 Standard output carries one line, the value for PULUMI_DEBUG_PROVIDERS. Ending with its input, the process can't
 outlive the wrapper that launched it.
@@ -13,11 +13,16 @@ import sys
 import threading
 from collections.abc import Callable
 
+from sandbox.providers.azure_native import AzureNativeStandIn
 from sandbox.providers.command import CommandStandIn
 from sandbox.providers.kubernetes import KubernetesStandIn
 from sandbox.providers.protocol import StandIn, serve
 
-_STAND_INS: dict[str, Callable[[], StandIn]] = {"kubernetes": KubernetesStandIn, "command": CommandStandIn}
+_STAND_INS: dict[str, Callable[[], StandIn]] = {
+    "kubernetes": KubernetesStandIn,
+    "command": CommandStandIn,
+    "azure-native": AzureNativeStandIn,
+}
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Stand-in for the pulumi-command plugin, used only where the official one can't be had; no part of the product.
 
-It serves ``command:remote:Command`` with that plugin's semantics: any changed input runs ``update`` (or ``create``
-again), ``triggers`` always replace, ``delete`` runs as it was last stored, and a refresh reads nothing back.
+It serves ``command:remote:Command`` and ``command:local:Command`` with that plugin's semantics: any changed input runs
+``update`` (or ``create`` again), ``triggers`` always replace, ``delete`` runs as it was last stored, and a refresh
+reads nothing back. A local command runs where this process does: with the host's files, in the sandbox's network.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Final
 
 import asyncssh
 
-from sandbox.providers import ssh
+from sandbox.providers import local, ssh
 from sandbox.providers.boundary import Boundary
 from sandbox.providers.differences import changes
+from sandbox.providers.printed import Output
 from sandbox.providers.protocol import (
     Checked,
     Creation,
@@ -38,16 +40,20 @@ from sandbox.providers.values import (
     mapping,
     reveal,
     secret,
+    sequence,
     text,
 )
 
-_TOKEN: Final = "command:remote:Command"  # noqa: S105 - a type token, not a password
+_REMOTE: Final = "command:remote:Command"
+_LOCAL: Final = "command:local:Command"
 _LOGGING: Final = ("stdout", "stderr", "stdoutAndStderr", "none")
+_UNSERVED: Final = ("assetPaths", "archivePaths")
+"""Inputs of a local command whose outputs are files."""
 _CONNECTION_DEFAULTS: Final[Properties] = {"port": 22, "user": "root", "dialErrorLimit": 10, "perDialTimeout": 15}
 
 
 class CommandStandIn(StandIn):
-    """Runs commands on the sandbox's machines, all at once if the engine asks for it."""
+    """Runs commands on the sandbox's machines and beside them, all at once if the engine asks for it."""
 
     package = "command"
     distribution = "pulumi-command"
@@ -68,7 +74,7 @@ class CommandStandIn(StandIn):
         """Fill in defaults; a connection is always secret."""
         del olds, seed
         _require_served(target)
-        return checked_inputs(news)
+        return checked_local_inputs(news) if target.type == _LOCAL else checked_inputs(news)
 
     def diff(self, old: Existing, news: Properties) -> Difference:
         """Compare inputs."""
@@ -109,17 +115,25 @@ class CommandStandIn(StandIn):
     def _run(self, target: Target, line: Value, inputs: Properties, previous: Properties) -> Properties | None:
         if line is None:
             return None
-        command = command_to_run(text(line), inputs, previous)
-        endpoint = ssh.Endpoint.from_connection(inputs.get("connection"))
-        work = self._connect_and_run(target, endpoint, command)
-        output = asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        run = self._run_local if target.type == _LOCAL else self._run_remote
+        output = run(target, text(line), inputs, previous)
         return {"stdout": output.stdout, "stderr": output.stderr}
 
-    async def _connect_and_run(self, target: Target, endpoint: ssh.Endpoint, command: ssh.Command) -> ssh.Output:
-        def tell(message: str, *, warning: bool = False) -> None:
-            # Telling the engine takes a round trip, for which no other command is to wait.
-            self._messages.submit(self.engine.log, target.urn, message, warning=warning)
+    def _run_local(self, target: Target, line: str, inputs: Properties, previous: Properties) -> Output:
+        return local.run(local_command_to_run(line, inputs, previous), functools.partial(self._tell, target))
 
+    def _run_remote(self, target: Target, line: str, inputs: Properties, previous: Properties) -> Output:
+        command = command_to_run(line, inputs, previous)
+        endpoint = ssh.Endpoint.from_connection(inputs.get("connection"))
+        work = self._connect_and_run(target, endpoint, command)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _tell(self, target: Target, message: str, *, warning: bool = False) -> None:
+        # Telling the engine takes a round trip, for which no command is to wait.
+        self._messages.submit(self.engine.log, target.urn, message, warning=warning)
+
+    async def _connect_and_run(self, target: Target, endpoint: ssh.Endpoint, command: ssh.Command) -> Output:
+        tell = functools.partial(self._tell, target)
         async with contextlib.AsyncExitStack() as stack:
             connection = await self._dialled(endpoint, ssh.Dialler(self._boundary, tell, stack))
             return await ssh.run(connection, command, tell, functools.partial(tell, warning=True))
@@ -151,10 +165,20 @@ def checked_inputs(news: Properties) -> Checked:
             failures.append(("connection.host", "Missing required field 'host'"))
     elif connection is None:
         failures.append(("connection", "Missing required field 'connection'"))
+    return Checked(inputs, (*failures, *_logging_failures(news)))
+
+
+def checked_local_inputs(news: Properties) -> Checked:
+    """Fill in defaults and tell what is wrong, or not served here."""
+    unserved = [(name, "the sandbox's stand-in for command does not serve it") for name in _UNSERVED if name in news]
+    return Checked({"addPreviousOutputInEnv": True, **news}, (*unserved, *_logging_failures(news)))
+
+
+def _logging_failures(news: Properties) -> list[tuple[str, str]]:
     logging = news.get("logging")
-    if logging is not None and not contains_unknown(logging) and logging not in _LOGGING:
-        failures.append(("logging", f"{logging!r} is none of {', '.join(_LOGGING)}"))
-    return Checked(inputs, tuple(failures))
+    if logging is None or contains_unknown(logging) or logging in _LOGGING:
+        return []
+    return [("logging", f"{logging!r} is none of {', '.join(_LOGGING)}")]
 
 
 def input_difference(olds: Properties, news: Properties) -> Difference:
@@ -164,21 +188,50 @@ def input_difference(olds: Properties, news: Properties) -> Difference:
 
 
 def command_to_run(line: str, inputs: Properties, previous: Properties) -> ssh.Command:
-    """Put together what is run; the previous output goes into the environment unless the program says otherwise."""
-    logging = text(inputs.get("logging")) or "stdoutAndStderr"
-    earlier = {f"PULUMI_COMMAND_{key.upper()}": text(previous.get(key)) for key in ("stdout", "stderr")}
-    wanted = inputs.get("addPreviousOutputInEnv") is not False
+    """Put together what is run on a machine."""
+    report_stdout, report_stderr = _reported(inputs)
     return ssh.Command(
         line,
         stdin=text(inputs.get("stdin")),
-        environment={name: text(value) for name, value in mapping(inputs.get("environment")).items()},
-        optional_environment={name: value for name, value in earlier.items() if value and wanted},
-        report_stdout=logging in {"stdout", "stdoutAndStderr"},
-        report_stderr=logging in {"stderr", "stdoutAndStderr"},
+        environment=_environment(inputs),
+        optional_environment=_earlier_output(inputs, previous),
+        report_stdout=report_stdout,
+        report_stderr=report_stderr,
     )
 
 
+def local_command_to_run(line: str, inputs: Properties, previous: Properties) -> local.Command:
+    """Put together what is run here."""
+    report_stdout, report_stderr = _reported(inputs)
+    return local.Command(
+        line,
+        interpreter=tuple(text(part) for part in sequence(inputs.get("interpreter"))),
+        directory=text(inputs.get("dir")),
+        stdin=text(inputs.get("stdin")),
+        environment={**_environment(inputs), **_earlier_output(inputs, previous)},
+        report_stdout=report_stdout,
+        report_stderr=report_stderr,
+    )
+
+
+def _environment(inputs: Properties) -> dict[str, str]:
+    return {name: text(value) for name, value in mapping(inputs.get("environment")).items()}
+
+
+def _earlier_output(inputs: Properties, previous: Properties) -> dict[str, str]:
+    """The previous output goes into the environment unless the program says otherwise."""
+    earlier = {f"PULUMI_COMMAND_{key.upper()}": text(previous.get(key)) for key in ("stdout", "stderr")}
+    wanted = inputs.get("addPreviousOutputInEnv") is not False
+    return {name: value for name, value in earlier.items() if value and wanted}
+
+
+def _reported(inputs: Properties) -> tuple[bool, bool]:
+    """Tell whether standard output and standard error are shown."""
+    logging = text(inputs.get("logging")) or "stdoutAndStderr"
+    return logging in {"stdout", "stdoutAndStderr"}, logging in {"stderr", "stdoutAndStderr"}
+
+
 def _require_served(target: Target) -> None:
-    if target.type != _TOKEN:
+    if target.type not in {_REMOTE, _LOCAL}:
         message = f"the sandbox's stand-in for command does not serve {target.type}"
         raise ProviderError(message)

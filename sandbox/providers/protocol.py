@@ -211,6 +211,12 @@ class StandIn(ABC):
     def delete(self, existing: Existing) -> None:
         """Take the object away; one that is gone already is no error."""
 
+    def invoke(self, token: str, arguments: Properties) -> Properties:
+        """Call a function of the provider."""
+        del arguments
+        message = f"the sandbox's stand-in for {self.package} does not serve {token}"
+        raise ProviderError(message)
+
     def cancel(self) -> None:
         """Interrupt what can be interrupted: the user pressed Ctrl-C."""
         self.cancelled.set()
@@ -351,8 +357,10 @@ class _Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     @_plainly
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:
-        message = f"the sandbox's stand-in for {self._stand_in.package} does not serve {request.tok}"
-        raise ProviderError(message)
+        response = provider_pb2.InvokeResponse()
+        # "return" is no name in Python.
+        getattr(response, "return").CopyFrom(encode(self._stand_in.invoke(request.tok, decode(request.args))))
+        return response
 
     @_plainly
     def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:

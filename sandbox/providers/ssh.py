@@ -8,11 +8,12 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 
 from sandbox.providers.boundary import Boundary
+from sandbox.providers.printed import Output, Recorder, Report
 from sandbox.providers.protocol import ProviderError
 from sandbox.providers.values import Value, integer, mapping, text
 
@@ -25,7 +26,6 @@ _FIRST_DELAY_SECONDS = 0.1
 _DELAY_FACTOR = 1.5
 _LONGEST_DELAY_SECONDS = 5.0
 
-Report: TypeAlias = Callable[[str], None]
 _Dialled = TypeVar("_Dialled")
 
 
@@ -80,14 +80,6 @@ class Command:
     optional_environment: Mapping[str, str] = field(default_factory=dict)
     report_stdout: bool = True
     report_stderr: bool = True
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a command that succeeded printed, each without one trailing newline."""
-
-    stdout: str
-    stderr: str
 
 
 class SshError(ProviderError):
@@ -242,31 +234,17 @@ async def _accepts(connection: asyncssh.SSHClientConnection, name: str, value: s
     return echoed.stdout == value
 
 
-class _Recorder(asyncssh.SSHClientSession[bytes]):
-    """Keeps what a command prints, per stream and in the order of arrival, and reports its lines as they come."""
+class _Session(asyncssh.SSHClientSession[bytes]):
+    """Hands on what a command prints, and tells when it has ended."""
 
-    def __init__(self, command: Command, report: Report) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.stdout = bytearray()
-        self.stderr = bytearray()
-        self.combined = bytearray()
-        self._command = command
-        self._report = report
-        self._line = bytearray()
+        self._recorder = recorder
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        is_stderr = datatype == asyncssh.EXTENDED_DATA_STDERR
-        (self.stderr if is_stderr else self.stdout).extend(data)
-        self.combined.extend(data)
-        if self._command.report_stderr if is_stderr else self._command.report_stdout:
-            *lines, rest = (bytes(self._line) + data).split(b"\n")
-            self._line[:] = rest
-            for line in lines:
-                self._report(_decoded(line))
+        self._recorder.take(data, is_stderr=datatype == asyncssh.EXTENDED_DATA_STDERR)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._line:
-            self._report(_decoded(self._line))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -274,18 +252,19 @@ class _Recorder(asyncssh.SSHClientSession[bytes]):
 async def _execute(
     connection: asyncssh.SSHClientConnection, command: Command, environment: Mapping[str, str], report: Report
 ) -> Output:
-    recorder = _Recorder(command, report)
+    recorder = Recorder(report, command.report_stdout, command.report_stderr)
+    session = _Session(recorder)
     variables = list(environment.items())
-    channel, _ = await connection.create_session(lambda: recorder, command.line, env=variables, encoding=None)
+    channel, _ = await connection.create_session(lambda: session, command.line, env=variables, encoding=None)
     if command.stdin:
         channel.write(command.stdin.encode())
     channel.write_eof()
-    await recorder.closed
+    await session.closed
+    output = recorder.finish()
     failure = _failure(channel)
     if failure:
-        message = f"{failure}: running {_quoted(command.line)}:\n{_decoded(recorder.combined)}"
-        raise SshError(message)
-    return Output(_decoded(recorder.stdout).removesuffix("\n"), _decoded(recorder.stderr).removesuffix("\n"))
+        raise SshError(recorder.failure(failure, command.line))
+    return output
 
 
 def _failure(channel: asyncssh.SSHClientChannel[bytes]) -> str:
@@ -296,14 +275,3 @@ def _failure(channel: asyncssh.SSHClientChannel[bytes]) -> str:
     if status is None:
         return "wait: remote command exited without exit status or exit signal"
     return f"Process exited with status {status}" if status else ""
-
-
-def _quoted(line: str) -> str:
-    """Quote as Go's %q does."""
-    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    written = "".join(escapes.get(char, char if char.isprintable() else f"\\x{ord(char):02x}") for char in line)
-    return f'"{written}"'
-
-
-def _decoded(data: bytes | bytearray) -> str:
-    return data.decode(errors="replace")
