@@ -9,6 +9,7 @@ import enum
 import functools
 import importlib
 import inspect
+import threading
 import types
 import typing
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -22,13 +23,16 @@ from sandbox.providers.values import Unknown, Value, reveal
 Problem: TypeAlias = tuple[str, str]
 """A property and what is wrong with it."""
 
+_LOADING = threading.Lock()
 _SCALARS = {bool: "boolean", str: "string", int: "number", float: "number"}
 
 
 @functools.cache
 def sdk_class(module: str, name: str) -> type:
-    """A class of the SDK, loaded when first needed: it takes a while."""
-    found: type = getattr(importlib.import_module(f"pulumi_azure_native.{module}"), name)
+    """A class of the SDK, loaded when first needed: most programs have nothing of Azure."""
+    # The SDK loads its modules lazily, and two threads that do so at once see one that is half loaded.
+    with _LOADING:
+        found: type = getattr(importlib.import_module(f"pulumi_azure_native.{module}"), name)
     return found
 
 

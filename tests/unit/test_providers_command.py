@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
-from sandbox.providers.command import CommandStandIn, checked_inputs, command_to_run, input_difference
+from sandbox.providers import local
+from sandbox.providers.command import (
+    CommandStandIn,
+    checked_inputs,
+    command_to_run,
+    input_difference,
+    local_command_to_run,
+)
 from sandbox.providers.differences import Kind, changes, property_path
 from sandbox.providers.protocol import Creation, Existing, Modification, ProviderError, Target
 from sandbox.providers.ssh import Endpoint
 from sandbox.providers.values import UNKNOWN, Properties, Secret, Value
 
 TARGET = Target("urn:pulumi:dev::project::my:component:Node$command:remote:Command::node::odd")
+LOCAL = Target("urn:pulumi:dev::project::command:local:Command::here")
 CONNECTION: Value = Secret({"host": "10.30.0.11"})
 
 
@@ -141,6 +153,96 @@ def test_an_endpoint_keeps_its_secrets_out_of_its_representation() -> None:
     assert endpoint.proxy.host == "bastion"
 
 
-def test_other_types_are_refused_by_name() -> None:
-    with pytest.raises(ProviderError, match="does not serve command:local:Command"):
-        CommandStandIn().check(Target("urn:pulumi:dev::p::command:local:Command::x"), {}, {}, b"")
+@pytest.mark.parametrize("kind", ["remote:CopyToRemote", "remote:CopyFile", "local:Other"])
+def test_other_types_are_refused_by_name(kind: str) -> None:
+    with pytest.raises(ProviderError, match=f"does not serve command:{kind}"):
+        CommandStandIn().check(Target(f"urn:pulumi:dev::p::command:{kind}::x"), {}, {}, b"")
+
+
+def test_functions_are_refused_by_name() -> None:
+    with pytest.raises(ProviderError, match="does not serve command:local:run"):
+        CommandStandIn().invoke("command:local:run", {"command": "true"})
+
+
+def created(**inputs: Value) -> Properties:
+    stand_in = CommandStandIn()
+    checked = stand_in.check(LOCAL, {}, inputs, b"")
+    assert checked.failures == ()
+    return stand_in.create(Creation(LOCAL, checked.inputs, preview=False, timeout=0))[1]
+
+
+def test_a_local_command_runs_in_a_shell_here_and_gives_its_output_without_the_last_newline() -> None:
+    outputs = created(create="echo out; echo; echo err >&2")
+    assert (outputs["stdout"], outputs["stderr"]) == ("out\n", "err")
+
+
+def test_a_local_command_has_the_inputs_environment_folder_and_interpreter(tmp_path: Path) -> None:
+    where = created(create='echo "$PWD $A $HOME"', dir=str(tmp_path), environment={"A": "b"})["stdout"]
+    assert where == f"{tmp_path} b {os.environ['HOME']}"
+    assert created(create="print(1 + 1)", interpreter=[sys.executable, "-c"])["stdout"] == "2"
+
+
+def test_a_local_command_gets_its_standard_input_or_none() -> None:
+    assert created(create="cat", stdin="text")["stdout"] == "text"
+    assert created(create="cat")["stdout"] == ""
+    assert created(create="true", stdin="x" * 1_000_000)["stdout"] == "", "a command need not read it"
+    assert created(create="cat", stdin="x" * 1_000_000)["stdout"] == "x" * 1_000_000
+
+
+def test_a_failed_local_command_tells_itself_its_status_and_all_that_it_printed() -> None:
+    with pytest.raises(ProviderError) as failed:
+        created(create='echo "out"; sleep 0.1; echo err >&2; exit 3')
+    told = r'exit status 3: running "echo \"out\"; sleep 0.1; echo err >&2; exit 3":' + "\nout\nerr\n"
+    assert str(failed.value) == told
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ({"create": "kill -9 $$"}, "signal: killed: running"),
+        ({"create": "true", "dir": "/nowhere"}, "/nowhere: no such file or directory: running"),
+        ({"create": "true", "interpreter": ["/no/shell"]}, "/no/shell: no such file or directory: running"),
+    ],
+)
+def test_a_local_command_that_did_not_run_to_its_end_tells_why(inputs: Properties, reason: str) -> None:
+    with pytest.raises(ProviderError, match=reason):
+        created(**inputs)
+
+
+def test_a_local_update_and_delete_know_the_output_before_unless_refused() -> None:
+    stand_in = CommandStandIn()
+    show: Properties = {"update": 'echo "$PULUMI_COMMAND_STDOUT"', "delete": 'exit "$PULUMI_COMMAND_STDOUT"'}
+    old = Existing(LOCAL, "id", {**show, "stdout": "7", "stderr": ""}, show)
+    assert stand_in.update(Modification(old, show, preview=False))["stdout"] == "7"
+    refused: Properties = {**show, "addPreviousOutputInEnv": False}
+    assert stand_in.update(Modification(old, refused, preview=False))["stdout"] == ""
+    with pytest.raises(ProviderError, match="exit status 7"):
+        stand_in.delete(old)
+
+
+def test_a_preview_runs_no_local_command(tmp_path: Path) -> None:
+    inputs: Properties = {"create": f"touch {tmp_path}/ran"}
+    _, outputs = CommandStandIn().create(Creation(LOCAL, inputs, preview=True, timeout=0))
+    assert outputs["stdout"] is UNKNOWN
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("logging", "shown"), [(None, ["out", "err"]), ("stderr", ["err"]), ("none", [])])
+def test_a_local_commands_lines_are_shown_as_they_come(logging: str | None, shown: list[str]) -> None:
+    lines: list[str] = []
+    local.run(local_command_to_run("echo out; sleep 0.1; printf err >&2", {"logging": logging}, {}), lines.append)
+    assert lines == shown
+
+
+def test_a_local_command_needs_no_connection_and_gives_no_files() -> None:
+    stand_in = CommandStandIn()
+    assert stand_in.check(LOCAL, {}, {"create": "true"}, b"").failures == ()
+    failures = stand_in.check(LOCAL, {}, {"assetPaths": ["*"], "logging": "all"}, b"").failures
+    assert [name for name, _ in failures] == ["assetPaths", "logging"]
+
+
+def test_a_local_commands_triggers_replace_it_and_the_rest_updates() -> None:
+    stand_in = CommandStandIn()
+    old = Existing(LOCAL, "id", {}, {"create": "a", "dir": "/", "triggers": [1]})
+    assert stand_in.diff(old, {"create": "a", "dir": "/", "triggers": [2]}).replacing == {"triggers[0]"}
+    assert not stand_in.diff(old, {"create": "b", "dir": "/tmp", "triggers": [1]}).replacing
