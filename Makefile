@@ -6,9 +6,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 YES_FLAG := $(if $(filter-out 0 no false,$(YES)),--yes)
+# A variable of make's command line as an option; one of the environment, such as KUBECONFIG, is not meant for us.
+given = $(if $(filter command,$(origin $1)),--$2 '$($1)')
 
 .DEFAULT_GOAL := help
-.PHONY: help new up preview proof takeover down test test-unit test-end-to-end tools lint clean
+.PHONY: help new import up preview proof takeover down test test-unit test-end-to-end tools lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [STACK=dev] [YES=1]"
@@ -29,6 +31,11 @@ proof: $(VENV)/.ready ## pull an image on every node, counted at the cache
 
 new: $(VENV)/.ready ## a stack for another cluster: make new STACK=prod [SECRETS_PROVIDER=azurekeyvault://…]
 	@$(RUN) operations new --stack $(STACK) $(if $(SECRETS_PROVIDER),--secrets-provider '$(SECRETS_PROVIDER)')
+
+import: $(VENV)/.ready ## a stack from OpenPAI's and kubespray's files: make import STACK=prod FOLDER=… (docs/import.md)
+	@$(RUN) operations import --stack $(STACK) $(YES_FLAG) $(if $(filter 0 no false,$(SCAN)),--no-scan) \
+		$(call given,CONFIG,config) $(call given,LAYOUT,layout) $(call given,HOSTS,hosts) $(call given,FOLDER,folder) \
+		$(call given,CLUSTER_ID,cluster-id) $(call given,KUBECONFIG,kubeconfig) $(call given,KUBE_CONTEXT,kube-context)
 
 takeover: $(VENV)/.ready ## move a cluster over from OpenPAI's own docker-cache
 	@$(RUN) operations takeover --stack $(STACK) $(YES_FLAG)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from operations import predecessor, stacks
+from operations.import_stack import Options, import_stack
 from operations.new_stack import new
 from operations.predecessor import ClusterError
 from operations.proof import prove
@@ -105,12 +106,29 @@ def stack_from_stdin(ask: Callable[[Cluster, Settings], Answer] = ask_cluster) -
     return read_stack(values.get, stacks.ROOT, os.environ, ask=ask)
 
 
+def import_options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        config=arguments.config,
+        layout=arguments.layout,
+        hosts=arguments.hosts,
+        folder=arguments.folder,
+        cluster_id=arguments.cluster_id,
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.kube_context,
+        scan=not arguments.no_scan,
+        yes=arguments.yes,
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m operations")
     parser.add_argument("action")
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--secrets-provider")
+    for name in ("config", "layout", "hosts", "folder", "cluster-id", "kubeconfig", "kube-context"):
+        parser.add_argument(f"--{name}", help="of import")
+    parser.add_argument("--no-scan", action="store_true", help="of import")
     arguments = parser.parse_args()
     stack = StackName(name=arguments.stack)
     actions: dict[str, Callable[[], int]] = {
@@ -119,6 +137,7 @@ def main() -> int:
         "down": lambda: down(stack, yes=arguments.yes),
         "proof": lambda: proof(stack),
         "new": lambda: new(stack, secrets_provider=arguments.secrets_provider),
+        "import": lambda: import_stack(stack, import_options(arguments)),
         "takeover": lambda: takeover(stack, yes=arguments.yes),
         # Run by the above, where the cluster can be reached.
         "proof-from-stdin": proof_from_stdin,

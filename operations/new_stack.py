@@ -20,7 +20,7 @@ def new(stack: StackName, *, secrets_provider: str | None) -> int:
     stacks.create(stack, secrets_provider=secrets_provider)
     # pulumi has written what its secrets provider needs.
     of_pulumi = stack.file.read_text(encoding="utf-8") if stack.file.exists() else ""
-    text = TEMPLATE.read_text(encoding="utf-8").replace("STACK", stack.name)
+    text = TEMPLATE.read_text(encoding="utf-8").replace("{stack}", stack.name)
     stack.file.write_text(text + of_pulumi, encoding="utf-8")
     print(f"{stack.file.name} is written: describe the cluster there, then `make preview STACK={stack.name}`.")
     return 0

@@ -33,7 +33,8 @@ class Shell:
             raise NodeError(f"`{command[0]}` did not end in {seconds:.0f} s or lost its connection: {error}") from error
         if result.exit_status:
             lines = str(result.stderr or "").strip().splitlines()
-            raise NodeError(lines[-1] if lines else f"`{' '.join(command[:2])}` ended with status {result.exit_status}")
+            ending = f"failed: {lines[-1]}" if lines else f"ended with status {result.exit_status}"
+            raise NodeError(f"`{' '.join(command[:2])}` {ending}")
         return str(result.stdout or "").strip()
 
 

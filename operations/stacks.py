@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from sandbox.enter import in_network
 from settings.stack import PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
+SANDBOX_KUBECONFIG = ".sandbox/kubeconfig"
 
 
 class OperationError(Exception):
@@ -21,13 +24,16 @@ class OperationError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StackName:
-    """`dev`, and what begins with `dev-`, are the sandbox's stacks; every other is a cluster of the user's."""
+    """A stack with the sandbox's kubeconfig is the sandbox's; every other is a cluster of the user's."""
 
     name: str
 
     @property
     def in_sandbox(self) -> bool:
-        return self.name == "dev" or self.name.startswith("dev-")
+        if not self.file.is_file():
+            return False
+        document = yaml.safe_load(self.file.read_text(encoding="utf-8")) or {}
+        return (document.get("config") or {}).get(f"{PREFIX}docker_cache_kubeconfig") == SANDBOX_KUBECONFIG
 
     @property
     def file(self) -> Path:

@@ -37,7 +37,7 @@ def test_another_entry_updates_every_node_and_nothing_else(sandbox: Sandbox) -> 
 def test_a_change_of_the_entry_is_one_short_line_a_node(sandbox: Sandbox) -> None:
     result = sandbox.pulumi("preview", "--diff", docker_cache_entry="http://10.30.0.10:30501")
     lines = [line.strip() for line in result.stdout.splitlines()]
-    changes = [line for line in lines if line.startswith("~ ") and "=>" in line]
+    changes = [line for line in lines if line.startswith("~ create") and "=>" in line]
     assert len(changes) == 3, result.stdout
     for line in changes:
         assert "mirror http://10.30.0.10:30500" in line
@@ -65,14 +65,14 @@ def test_a_change_of_one_nodes_access_updates_that_node_alone(sandbox: Sandbox) 
 def test_another_upstream_replaces_the_configuration_and_rolls_the_pod(sandbox: Sandbox) -> None:
     steps = sandbox.preview(docker_cache_remote_url="https://mirror.example")
     assert set(steps) == {"docker-cache"}, "the ConfigMap and the Deployment have that name"
-    assert sorted(steps["docker-cache"]) == ["create-replacement", "delete-replaced", "replace", "update"]
+    assert sorted(steps["docker-cache"]) == ["replace", "update"]
 
 
 def test_another_backend_moves_the_store_and_touches_no_node(sandbox: Sandbox) -> None:
     steps = sandbox.preview(**AZURE)
     assert steps.pop("docker-cache-environment") == ["create"], "the account key's Secret"
     assert steps.pop(FOLDER) == ["delete"]
-    assert sorted(steps.pop("docker-cache")) == ["create-replacement", "delete-replaced", "replace", "update"]
+    assert sorted(steps.pop("docker-cache")) == ["replace", "update"]
     assert steps == {}
 
 

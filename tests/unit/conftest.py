@@ -1,6 +1,6 @@
 """Remembers every message that the tests produce, for the test that compares them with docs/errors.md."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,12 +11,7 @@ from operations.ssh import NodeError
 from operations.stacks import OperationError
 from settings import cautions
 from settings.loading import SettingsError
-
-PRODUCED: set[str] = set()
-
-
-def remember(messages: Iterable[str]) -> None:
-    PRODUCED.update(line for message in messages for line in message.splitlines())
+from tests.unit.messages import remember
 
 
 def watch_errors(kind: type[Exception]) -> None:

@@ -154,6 +154,11 @@ def test_a_name_that_is_no_stacks_is_refused(name: str) -> None:
         new_stack.new(StackName(name=name), secrets_provider=None)
 
 
+def test_the_sandboxs_own_stack_can_not_be_made() -> None:
+    with pytest.raises(OperationError, match="STACK is dev, the sandbox's stack"):
+        new_stack.new(StackName(name="dev"), secrets_provider=None)
+
+
 def test_a_stack_that_exists_is_never_written_over(folder: Path) -> None:
     (folder / "Pulumi.prod.yaml").write_text("mine")
     with pytest.raises(OperationError, match=r"Pulumi\.prod\.yaml exists already"):

@@ -1,10 +1,21 @@
 """The proof's judgement on counters as the registry gives them."""
 
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from operations.cache_metrics import Counts, parse
-from operations.proof import judge
+from operations import stacks
+from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
+from operations.proof import ask_engine, judge
+from operations.ssh import NodeError, Shell, connect
 from operations.stacks import StackName
+from settings.access import Access
+from settings.cluster import Cluster
+from tests.unit.messages import remember
+from tests.unit.stacks import KUBECONFIG
 
 METRICS = """\
 # TYPE registry_http_requests counter
@@ -29,6 +40,7 @@ def test_only_answered_manifest_requests_count() -> None:
     [
         (Counts(manifest_requests=1, misses=2), True, "miss", True),
         (Counts(manifest_requests=1), True, "hit", True),
+        (None, True, "not counted (a custom registry)", True),
         (Counts(), True, "failed: the cache saw nothing, docker went elsewhere", False),
         (
             Counts(manifest_requests=1),
@@ -39,11 +51,65 @@ def test_only_answered_manifest_requests_count() -> None:
     ],
 )
 def test_a_pull_that_the_cache_did_not_see_proves_nothing(
-    counted: Counts, is_mirror_live: bool, verdict: str, is_good: bool
+    counted: Counts | None, is_mirror_live: bool, verdict: str, is_good: bool
 ) -> None:
     assert judge(counted, is_mirror_live=is_mirror_live) == (verdict, is_good)
+    remember([verdict.removeprefix("failed: ")] if not is_good else [])
 
 
-def test_only_dev_is_the_sandboxs_stack() -> None:
+def test_only_a_stack_with_the_sandboxs_kubeconfig_is_the_sandboxs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert StackName(name="dev").in_sandbox
+    monkeypatch.setattr(stacks, "ROOT", tmp_path)
+    (tmp_path / "Pulumi.dev-eu.yaml").write_text("config: {'docker-cache:docker_cache_kubeconfig': ~/.kube/config}")
     assert not StackName(name="dev-eu").in_sandbox, "a cluster of the user's would be answered for with --yes"
+    assert not StackName(name="absent").in_sandbox
+
+
+CLOSED = Access(
+    name="w1", host="127.0.0.1", port=1, user="root", sudo=False, host_key=None, private_key=None, password="p"
+)
+
+
+def answer(status: int, stdout: str = "", stderr: str = "") -> Shell:
+    """A shell whose connection stands for a node that answers thus."""
+
+    async def run(*_: object, **__: object) -> SimpleNamespace:
+        if status < 0:
+            raise OSError("reset")
+        return SimpleNamespace(exit_status=status, stdout=stdout, stderr=stderr)
+
+    return Shell(access=CLOSED, connection=cast("Any", SimpleNamespace(run=run)))
+
+
+def test_a_node_that_can_not_be_reached_is_named() -> None:
+    async def sign_in() -> None:
+        async with connect(CLOSED):
+            pass
+
+    with pytest.raises(NodeError, match=r"^root@127\.0\.0\.1:1 can't be reached: "):
+        asyncio.run(sign_in())
+
+
+def test_a_command_that_fails_is_told_by_its_last_line_or_its_status() -> None:
+    with pytest.raises(NodeError, match=r"^`docker pull` failed: no space$"):
+        asyncio.run(answer(1, stderr="first\nno space\n").run("docker", "pull", seconds=1))
+    with pytest.raises(NodeError, match=r"^`docker pull` ended with status 7$"):
+        asyncio.run(answer(7).run("docker", "pull", "x", seconds=1))
+    with pytest.raises(NodeError, match=r"^`docker` did not end in 1 s or lost its connection: reset$"):
+        asyncio.run(answer(-1).run("docker", "pull", seconds=1))
+
+
+def test_what_is_no_docker_is_named() -> None:
+    with pytest.raises(NodeError, match="`docker info` gives no JSON: is it docker"):
+        asyncio.run(ask_engine(answer(0, stdout="podman")))
+
+
+def test_a_cluster_without_counters_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = CacheMetrics(Cluster(kubeconfig=KUBECONFIG, context="prod"), "default")
+    with pytest.raises(MetricsError, match=r"^the cluster does not answer: "):
+        metrics.read()
+    monkeypatch.setattr(CacheMetrics, "_running_pods", lambda _: [])
+    with pytest.raises(MetricsError, match=r"^no registry pod answers for its counters$"):
+        metrics.read()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncssh
+import kubernetes
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from settings.cluster import find_cluster, version_problem
 from settings.loading import Disabled, SettingsError, load
 from settings.model import Node, Settings
 from settings.stack import given_keys, read_stack
+from tests.unit.messages import remember
 from tests.unit.stacks import HOST_KEY, HTPASSWD, KUBECONFIG, PRIVATE_KEY, configuration, node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,7 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_azure_account_key", "not base64", "docker_cache_azure_account_key is wrong (its value is not shown): it is not base64: copy a key that `az storage account keys list --account-name …` shows"),
         ("docker_cache_custom_registry", "10.0.0.9:5000/x", 'docker_cache_custom_registry is "10.0.0.9:5000/x": use host:port or a URL without a path, such as http://10.0.0.1:30500'),
         ("docker_cache_ssh_sudo_password", "two\nlines", "docker_cache_ssh_sudo_password is wrong (its value is not shown): use a single line"),
+        ("docker_cache_nodes", '[{"name": "A B", "host": "h"}]', 'docker_cache_nodes[A B].name is "A B": use the node\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
         ("docker_cache_fs_claim", "a_b", 'docker_cache_fs_claim is "a_b": use the object\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
     ],
 )  # fmt: skip
@@ -250,6 +253,7 @@ def access(
     assert isinstance(settings, Settings)
     wrong: list[str] = []
     found = resolve(settings, ROOT, environment or {}, wrong)
+    remember(wrong)
     return [
         f"{item.user}@{item.host}:{item.port} {'key' if item.private_key else ''}{item.password or ''}"
         for item in found
@@ -296,7 +300,9 @@ def test_a_host_key_is_taken_from_every_form_that_openssh_writes(line: str) -> N
 
 def cluster_of(**keys: str) -> tuple[cluster.Cluster | None, list[str]]:
     wrong: list[str] = []
-    return find_cluster(checked(**keys), ROOT, wrong), wrong
+    found = find_cluster(checked(**keys), ROOT, wrong)
+    remember(wrong)
+    return found, wrong
 
 
 def test_the_context_is_never_the_current_one_by_accident() -> None:
@@ -329,6 +335,7 @@ def test_a_kubeconfig_may_be_a_file_and_a_broken_one_is_named(tmp_path: Path) ->
 )
 def test_a_cluster_older_than_server_side_apply_is_refused(version: str, is_old: bool) -> None:
     problem = version_problem(version)
+    remember([problem or ""])
     assert (problem is not None) == is_old
     if problem:
         assert version in problem
@@ -343,9 +350,9 @@ def test_a_nodeport_that_somebody_else_has_is_named_with_the_remedy() -> None:
     settings = checked()
     assert cluster.node_port_problem([], settings) is None
     assert cluster.node_port_problem([held("docker-cache-30500")], settings) is None, "it is our own"
-    assert cluster.node_port_problem([held("web")], settings) == (
-        "the NodePort 30500 is taken by the Service default/web: set docker_cache_node_port to a free one"
-    )
+    problem = cluster.node_port_problem([held("web")], settings)
+    assert problem == "the NodePort 30500 is taken by the Service default/web: set docker_cache_node_port to a free one"
+    remember([problem])
     assert cluster.node_port_problem([held("web")], checked(docker_cache_node_port="30501")) is None
 
 
@@ -355,7 +362,26 @@ def test_openpais_own_cache_is_recognised_and_the_takeover_named() -> None:
     assert problem is not None
     assert "OpenPAI's own docker-cache: `make takeover STACK=…`" in problem
     (caution,) = cluster.predecessor_cautions([held("web"), service])
+    remember([problem, caution])
     assert "(Service default/docker-registry-cache-service): `make takeover STACK=…`" in caution
+
+
+def test_a_namespace_that_is_not_there_is_named_and_one_that_may_not_be_seen_is_no_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(status: int) -> str | None:
+        def refuse(*_: object, **__: object) -> None:
+            raise kubernetes.client.ApiException(status=status)
+
+        monkeypatch.setattr(kubernetes.client.CoreV1Api, "read_namespace", refuse)
+        return cluster.namespace_problem(kubernetes.client.ApiClient(), checked(docker_cache_namespace="images"))
+
+    problem = answer(404)
+    assert problem == 'docker_cache_namespace is "images": make it first with `kubectl create namespace images`'
+    remember([problem])
+    assert answer(403) is None
+    with pytest.raises(kubernetes.client.ApiException):
+        answer(500)
 
 
 def test_a_service_is_read_as_the_api_gives_it() -> None:
@@ -370,6 +396,7 @@ def test_a_service_is_read_as_the_api_gives_it() -> None:
 def certificate(text: str) -> list[str]:
     wrong: list[str] = []
     read_certificate(checked(docker_cache_entry="https://e", docker_cache_entry_ca=text), ROOT, wrong)
+    remember(wrong)
     return wrong
 
 
