@@ -218,6 +218,13 @@ def test_a_file_that_is_wholly_encrypted_is_reported_by_name(tmp_path: Path) -> 
     assert any(line.startswith("group_vars/all/vault.yml is encrypted by ansible-vault") for line in result.unusable)
 
 
+def test_a_file_of_variables_that_is_not_there_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ImportProblems, match="all can't be read: No such file or directory"):
+        imported(tmp_path, hosts=HOSTS)
+
+
 def test_a_broken_file_of_variables_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(ImportProblems, match=r"group_vars/all\.yml is not YAML: line 2"):
         imported(tmp_path, hosts=HOSTS, group_vars__all_yml="a: [\n")
