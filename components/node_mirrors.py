@@ -49,7 +49,7 @@ def mirror_script(args: NodeMirrorsArgs, node: Access) -> NodeScript:
     trust = ("--ca", node_command.fingerprint(args.certificate)) if args.certificate else ()
     return NodeScript(
         script="docker_mirror.py",
-        create=("apply", args.entry, *owner, *trust, *insecure, *waiting),
+        create=("mirror", args.entry, *owner, *trust, *insecure, *waiting),
         delete=("remove", *owner, *waiting),
         certificate=args.certificate,
     )

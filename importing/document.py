@@ -15,6 +15,10 @@ from settings.stack import PREFIX
 Cipher = Callable[[str], str]
 """A cipher of a secret's text, another one each time: equal ciphers would say that two secrets are the same."""
 HEADING = ("# The stack ", "# docs/configuration.md has every key")
+OWN_COMMENT = re.compile(
+    rf"\s*# (The cluster's context in the kubeconfig, one of|host_key: what `ssh-keyscan|{PREFIX}\w+: (\"|~/\.kube/config$))"
+)
+"""Lines to fill in, which are written anew where they still count."""
 HIDDEN, HIDDEN_CHANGED, HIDDEN_PLAIN = "[secret]", "[secret, another one]", "[secret, not encrypted]"
 PLAIN_SCALAR = re.compile(r"[A-Za-z0-9/~.][-\w./:+=@~ ]*")
 
@@ -58,6 +62,7 @@ def render(
             *(render_setting(setting, cipher) for setting in (*imported.settings, *cluster.settings)),
             *(f"  # {line}\n" for line in hints(cluster, keys)),
             *render_nodes(imported, cipher),
+            *(["\n"] if kept.blocks else []),
             *kept.blocks,
             kept.rest,
         ]
@@ -101,12 +106,21 @@ def render_nodes(imported: Imported, cipher: Cipher) -> Iterator[str]:
 def render_node(node: NodeSettings, cipher: Cipher) -> Iterator[str]:
     for number, setting in enumerate(node.settings):
         start, comment = ("    - " if number == 0 else "      "), f" # {one_line(setting.source)}"
-        value = render_value(setting.value, cipher, 8)
+        value = f" {setting.value}" if is_typed(setting) else render_value(setting.value, cipher, 8)
         first, newline, rest = value.partition("\n")
         yield f"{start}{setting.key}:{first}{comment}{newline}{rest}\n"
     if not (node.get("host_key") or node.get("host_key_path")):
         host = one_line(node.address or node.name)
         yield f"      # host_key: what `ssh-keyscan -t ed25519 {host}` shows, once you know that it is right\n"
+
+
+def is_typed(setting: Setting) -> bool:
+    """In a list pulumi keeps numbers and booleans as they are; a key of the stack is text."""
+    value = setting.value
+    return isinstance(value, str) and (
+        (setting.key in {"kube_master", "sudo"} and value in {"true", "false"})
+        or (setting.key == "port" and re.fullmatch(r"[1-9]\d{0,4}", value) is not None)
+    )
 
 
 def render_value(value: Value, cipher: Cipher, indent: int) -> str:

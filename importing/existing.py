@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from importing.document import HEADING
+from importing.document import HEADING, OWN_COMMENT
 from importing.findings import ImportProblems
 from importing.result import Secret, Tree
 from settings.stack import PREFIX
@@ -70,7 +70,8 @@ def blocks_of(text: str, mapping: yaml.MappingNode, indent: int) -> dict[str, st
     blocks = {}
     for number, (key, _) in enumerate(mapping.value):
         stop = starts[number + 1] if number + 1 < len(starts) else end
-        body = textwrap.dedent("\n".join(lines[starts[number] : stop])).strip("\n")
+        own = [line for line in lines[starts[number] : stop] if not OWN_COMMENT.match(line)]
+        body = textwrap.dedent("\n".join(own)).strip("\n")
         blocks[str(key.value)] = textwrap.indent(without_foreign_end(body), " " * indent) + "\n"
     return blocks
 

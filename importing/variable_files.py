@@ -31,7 +31,7 @@ def name_of(entry: Path) -> str:
 
 
 def files_in(entry: Path) -> Iterator[Path]:
-    if entry.is_file():
+    if not entry.is_dir():
         yield entry
         return
     for file in sorted(entry.iterdir()):

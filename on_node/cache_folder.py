@@ -5,9 +5,11 @@ where the loader reads this script, compressed, from standard input and refuses 
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import re
+import shutil
 import socket
 import sys
 from typing import Iterator, List, Sequence
@@ -207,7 +209,24 @@ def prepare(path: str, uid: int, gid: int) -> str:
         if new and not os.listdir(path):
             os.rmdir(path)
         raise
-    return "{} is ready for the cache, owner {}:{}".format(path, uid, gid)
+    return "ready: {} for the cache, owner {}:{}".format(path, uid, gid)
+
+
+def delete_data(path: str) -> None:
+    """Delete what the cache keeps in the folder, and nothing else that may lie there."""
+    refuse_surprises(path)
+    if not os.path.isdir(path):
+        return
+    strange = not_the_caches(path)
+    if strange:
+        raise Trouble(
+            "{} holds what is not the cache's: {!r} and {} more, so nothing is deleted; move that, or take "
+            "docker_cache_delete_data back and delete the data yourself".format(path, strange[0], len(strange) - 1)
+        )
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(os.path.join(path, "docker"))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(path, "scheduler-state.json"))
 
 
 def release(path: str) -> str:
@@ -215,12 +234,12 @@ def release(path: str) -> str:
     try:
         os.rmdir(path)
     except FileNotFoundError:
-        return "{} is not there: nothing to do".format(path)
+        return "released: {} is not there".format(path)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (error.errno != errno.ENOTDIR and os.listdir(path)):
-            return "cached data stays in {}".format(path)
-        return "{} stays: {}".format(path, error.strerror)
-    return "{} was empty: removed".format(path)
+            return "released: {} stays with what is in it".format(path)
+        return "released: {} stays, {}".format(path, error.strerror)
+    return "released: {} was empty, and is removed".format(path)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -234,10 +253,16 @@ def run(argv: Sequence[str]) -> int:
     words.add_argument("gid", metavar="GID", type=checked_id)
     words = commands.add_parser("release", help="remove the folder if it is empty, else leave the data")
     words.add_argument("path", metavar="PATH")
+    words.add_argument("--delete-data", action="store_true", help="delete what the cache keeps there first")
     given = parser.parse_args(argv)
     try:
         path = checked_path(given.path)
-        print(prepare(path, given.uid, given.gid) if given.command == "prepare" else release(path))
+        if given.command == "prepare":
+            print(prepare(path, given.uid, given.gid))
+        else:
+            if given.delete_data:
+                delete_data(path)
+            print(release(path))
     except Trouble as trouble:
         problem = str(trouble)
     except OSError as error:

@@ -1,7 +1,8 @@
 """Give this node's docker a registry mirror, or take it out again.
 
-Runs as root, on Python 3.5 or later, with nothing but the standard library: ``python3 -c LOADER apply URL``, where the
-loader reads this script, compressed, from standard input and refuses an incomplete one before any of it runs.
+Runs as root, on Python 3.5 or later, with nothing but the standard library: ``python3 -c LOADER mirror URL``, where the
+loader reads this script, compressed, from standard input and refuses an incomplete one before any of it runs. A certificate
+that is to be placed (a CA's PEM text) is set in front of the script as CERTIFICATE.
 docker is reloaded, never restarted, and ``docker info`` has the last word on what is live.
 """
 
@@ -66,6 +67,7 @@ SHORT_FLAGS = {
     "-p": "pidfile",
     "-s": "storage-driver",
 }
+NOTHING_OF_OURS = "none: nothing of ours on this node, nothing touched"
 SETTLE_FOR_APPLY = (
     "reload docker yourself when it suits, or set docker_cache_allow_pending_changes (--allow-pending-changes)"
 )
@@ -84,7 +86,10 @@ REMEDIES = {
 Document = Dict[str, Any]
 Entries = Dict[str, List[str]]
 Record = Dict[str, Any]
-Entry = NamedTuple("Entry", [("url", str), ("hostport", str), ("plain", bool)])
+Certificate = Dict[str, Any]
+Entry = NamedTuple(
+    "Entry", [("url", str), ("hostport", str), ("insecure", bool), ("verified", bool), ("certificate", Optional[str])]
+)
 Docker = NamedTuple("Docker", [("pid", Optional[int]), ("ticks", Optional[int]), ("flags", Entries), ("config", str)])
 Node = NamedTuple(
     "Node",
@@ -109,6 +114,8 @@ Plan = NamedTuple(
         ("need", Entries),
         ("gone", Entries),
         ("owner", Optional[str]),
+        ("certificate", Optional[Certificate]),
+        ("replaced", List[str]),
     ],
 )
 
@@ -138,8 +145,8 @@ class Places:
 # --- The core: documents and facts, no I/O ---------------------------------------------------------------------------
 
 
-def parse_entry(text: str) -> Entry:
-    """The mirror's address in docker's terms."""
+def parse_entry(text: str, certificate: Optional[str] = None, *, insecure: bool = False) -> Entry:
+    """The mirror's address in docker's terms, and how its certificate is verified."""
     shape = "the mirror's address must look like http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(text)
@@ -153,7 +160,8 @@ def parse_entry(text: str) -> Entry:
         raise Trouble("{}, got {!r}".format(shape, text))
     host = "[{}]".format(parts.hostname) if ":" in parts.hostname else parts.hostname
     hostport = host if port is None else "{}:{}".format(host, port)
-    return Entry("{}://{}".format(parts.scheme, hostport), hostport, parts.scheme == "http")
+    plain = parts.scheme == "http"
+    return Entry("{}://{}".format(parts.scheme, hostport), hostport, plain or insecure, not insecure, certificate)
 
 
 def mirror_form(url: str) -> str:
@@ -285,6 +293,23 @@ def without_ours(
     return (None if before is None and not base else render(base, raw)), base
 
 
+def predecessors(doc: Document) -> List[str]:
+    """What OpenPAI's own docker-cache left: a URL with its port, where docker wants `host:port`; it is a mirror as well."""
+    return [entry for entry in doc.get(INSECURE, []) if re.match("http://[^/]+:30500/?$", entry)]
+
+
+def without(doc: Document, urls: Sequence[str]) -> Document:
+    """The document without these URLs in either list; a list that had nothing else goes."""
+    left, gone = OrderedDict(doc), forms(MIRRORS, urls)
+    for key in (MIRRORS, INSECURE):
+        kept = [item for item in doc.get(key, []) if mirror_form(item) not in gone]
+        if kept != doc.get(key, []):
+            left[key] = kept
+            if not kept:
+                del left[key]
+    return left
+
+
 def unpack(text: Optional[str]) -> Optional[bytes]:
     """A file's content as the record keeps it."""
     return None if text is None else base64.b64decode(text)
@@ -295,30 +320,36 @@ def plan_apply(
 ) -> Plan:
     """How the file has to look for the entry to be first among the mirrors, and whose the entries are."""
     before, base = without_ours(raw, doc, record, path)
+    replaced = predecessors(doc)
+    if replaced:
+        # They are not put back: what they point at goes, or is gone already.
+        base = without(base, replaced)
+        before = None if before is None else render(base, before)
     wanted, owned, need = OrderedDict(base), {}, {}  # type: Document, Entries, Entries
-    for key, value in [(MIRRORS, entry.url)] + ([(INSECURE, entry.hostport)] if entry.plain else []):
+    for key, value in [(MIRRORS, entry.url)] + ([(INSECURE, entry.hostport)] if entry.insecure else []):
         need[key] = [value]
         listed = base.get(key, [])
         if not any(alike(key, item, value) for item in listed):
             owned[key] = [value]
             wanted[key] = [value] + listed if key == MIRRORS else listed + [value]
-    gone = not_wanted(record, wanted)
+    gone = not_wanted(merged(record["owned"] if record else {}, {MIRRORS: replaced, INSECURE: replaced}), wanted)
     brought = [key for key in owned if key not in base]
     if same(wanted, doc):
-        return Plan(raw, doc, before, owned, brought, need, gone, owner)
-    return Plan(render(wanted, raw if before is None else before), wanted, before, owned, brought, need, gone, owner)
+        content = raw
+    else:
+        content, doc = render(wanted, raw if before is None else before), wanted
+    return Plan(content, doc, before, owned, brought, need, gone, owner, None, replaced)
 
 
 def plan_remove(raw: Optional[bytes], doc: Document, record: Record, path: str) -> Plan:
     """How the file has to look without us."""
     before, base = without_ours(raw, doc, record, path)
-    return Plan(before, base, before, {}, [], {}, not_wanted(record, base), None)
+    return Plan(before, base, before, {}, [], {}, not_wanted(record["owned"], base), None, None, [])
 
 
-def not_wanted(record: Optional[Record], doc: Document) -> Entries:
-    """Our earlier entries that the document no longer asks for, as docker would show them."""
-    owned = record["owned"] if record else {}
-    return {key: [e for e in forms(key, ours) if e not in forms(key, doc.get(key, []))] for key, ours in owned.items()}
+def not_wanted(entries: Entries, doc: Document) -> Entries:
+    """Earlier entries that the document no longer asks for, as docker would show them."""
+    return {key: [e for e in forms(key, old) if e not in forms(key, doc.get(key, []))] for key, old in entries.items()}
 
 
 def same(one: Document, other: Document) -> bool:
@@ -514,6 +545,45 @@ def write_file(path: str, raw: Optional[bytes], mode: int = 0o644, mtime: Option
         os.unlink(temp)
         raise
     sync_folder(folder)
+
+
+def certificate_for(places: Places, entry: Entry, record: Optional[Record]) -> Optional[Certificate]:
+    """Where the entry's CA goes, and which folders are made for it; None where there is none.
+
+    docker takes every ``*.crt`` of that folder as a root, at each pull: a name of ours is in nobody's way.
+    """
+    if entry.certificate is None:
+        return None
+    folder = os.path.join(places.certificates, entry.hostport)
+    path = os.path.join(folder, "docker-cache.crt")
+    made = [f for f in (places.certificates, folder) if not os.path.isdir(f)]
+    made += [f for old in certificates(record) if old["path"] == path for f in old["folders"] if f not in made]
+    return {"path": path, "digest": digest(entry.certificate.encode("utf-8")), "folders": made}
+
+
+def certificates(record: Optional[Record]) -> List[Certificate]:
+    """The certificates that are ours."""
+    return record.get("certificates", []) if record else []
+
+
+def in_place(certificate: Optional[Certificate], record: Optional[Record]) -> bool:
+    """Whether the wanted certificate, and no other of ours, is on the node."""
+    wanted = [certificate] if certificate else []
+    return certificates(record) == wanted and all(digest(read_file(c["path"])[0]) == c["digest"] for c in wanted)
+
+
+def drop(certificate: Certificate) -> Optional[str]:
+    """Remove a certificate of ours with the folders made for it; what is said of one that somebody has changed."""
+    raw = read_file(certificate["path"])[0]
+    if raw is not None and digest(raw) != certificate["digest"]:
+        return "{} was changed by somebody and stays".format(certificate["path"])
+    with contextlib.suppress(FileNotFoundError):
+        write_file(certificate["path"], None)
+    for folder in sorted(certificate["folders"], reverse=True):
+        # Others may have put something there.
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return None
 
 
 def sweep(path: str) -> None:
@@ -738,7 +808,7 @@ def check_cache(places: Places, entry: Entry) -> List[str]:
     """Why the mirror can't be used from this node: nothing, or one problem."""
     url, deadline = entry.url + "/v2/", time.monotonic() + 10
     while True:
-        reason, final = probe(url, os.path.join(places.certificates, entry.hostport))
+        reason, final = probe(url, os.path.join(places.certificates, entry.hostport), entry)
         if reason is None:
             return []
         if final or time.monotonic() > deadline:
@@ -750,12 +820,16 @@ def check_cache(places: Places, entry: Entry) -> List[str]:
         time.sleep(2)
 
 
-def probe(url: str, certificates: str) -> Tuple[Optional[str], bool]:
+def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
     """One try: None or the reason why not, and whether another try is pointless."""
     try:
-        trust = ssl.create_default_context()
-        for path in sorted(glob.glob(os.path.join(glob.escape(certificates), "*.crt"))):
+        trust = ssl.create_default_context(cadata=entry.certificate)
+        trust.load_default_certs()
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.crt"))):
             trust.load_verify_locations(path)
+        if not entry.verified:
+            trust.check_hostname = False
+            trust.verify_mode = ssl.CERT_NONE
         handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
         opener = urllib.request.build_opener(*handlers)
         with contextlib.closing(opener.open(url, timeout=10)) as answer:
@@ -767,8 +841,8 @@ def probe(url: str, certificates: str) -> Tuple[Optional[str], bool]:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, (ssl.SSLError, ssl.CertificateError)):
             return (
-                "its certificate can't be verified ({}); put its CA's certificate into {}/ca.crt".format(
-                    getattr(cause, "reason", None) or "TLS error", certificates
+                "its certificate can't be verified ({}); give its CA as docker_cache_entry_ca".format(
+                    getattr(cause, "reason", None) or "TLS error"
                 )
             ), True
         return ("no answer in 10 s" if isinstance(cause, socket.timeout) else str(cause) or type(cause).__name__), False
@@ -826,7 +900,11 @@ def waiting(places: Places, node: Node, plan: Plan) -> List[str]:
     known = record is not None and digest(node.raw) in record["written"] + [digest(unpack(record["before"]))]
     seen = known or not any(key in reloaded for key in UNSEEN) or reloaded_since(places, docker, node.doc, node.mtime)
     return pending(
-        reloaded, node.info, merged(record["owned"] if record else {}, plan.need), docker.flags, unseen_applied=seen
+        reloaded,
+        node.info,
+        merged(merged(record["owned"] if record else {}, plan.need), plan.gone),
+        docker.flags,
+        unseen_applied=seen,
     )
 
 
@@ -877,6 +955,8 @@ def record_of(node: Node, plan: Plan, contents: Sequence[Optional[bytes]], *, un
         "before": None if plan.before is None else base64.b64encode(plan.before).decode("ascii"),
         "mtime": old["mtime"] if kept else node.mtime,
         "unfinished": unfinished,
+        "certificates": ([plan.certificate] if plan.certificate else [])
+        + [old for old in certificates(node.record) if unfinished and old != plan.certificate],
     }
 
 
@@ -886,18 +966,27 @@ def keep_original(places: Places, raw: Optional[bytes]) -> None:
         write_file(places.was_absent if raw is None else places.original, raw or b"", 0o600)
 
 
-def carry_out(places: Places, node: Node, plan: Plan, *, reload: bool) -> bool:
-    """Bring file and docker to the plan, or both back to where they were; returns what `finish` says."""
+def owns(plan: Plan) -> bool:
+    """Whether anything on the node is ours once the plan is carried out."""
+    return bool(plan.owned or plan.certificate)
+
+
+def carry_out(places: Places, node: Node, plan: Plan, certificate: Optional[str] = None, *, reload: bool) -> List[str]:
+    """Bring files and docker to the plan, or all back to where they were; returns what `finish` says."""
     reloaded = bridge(plan.doc, plan.gone, node.info) if reload else plan.doc
     first = plan.raw if reloaded == plan.doc else render(reloaded, plan.raw)
-    if node.record or plan.owned:
+    if node.record or owns(plan):
         keep_original(places, node.raw)
         save_record(places, record_of(node, plan, [first, plan.raw], unfinished=True))
     # Put back to the byte, the file gets its old date too: the date tells what docker has read.
     mtime = node.mtime if node.raw is not None else None
     if node.record and plan.raw == unpack(node.record["before"]):
         mtime = node.record["mtime"]
+    placed = plan.certificate["path"] if plan.certificate else None
+    former = read_file(placed)[0] if placed else None
     try:
+        if placed and certificate is not None and former != certificate.encode("utf-8"):
+            write_file(placed, certificate.encode("utf-8"))
         if first != node.raw:
             write_file(node.path, first, mtime=None if plan.owned or first != plan.raw else mtime)
         reason = reload_and_prove(places, node, plan.need, plan.gone) if reload else None
@@ -906,19 +995,26 @@ def carry_out(places: Places, node: Node, plan: Plan, *, reload: bool) -> bool:
     except OSError as error:
         reason = explain(error)
     if reason is not None:
-        take_back(places, node, plan, reason)
-    return finish(places, node, plan) if node.record or plan.owned else True
+        take_back(places, node, plan, former, reason)
+    return finish(places, node, plan) if node.record or owns(plan) else []
 
 
-def finish(places: Places, node: Node, plan: Plan) -> bool:
-    """Write down what is ours now; where nothing is, whether the file is what it was before we first came."""
-    exact = bool(plan.owned) or drop_original(places, plan.raw)
-    save_record(places, record_of(node, plan, [plan.raw], unfinished=False) if plan.owned else None)
-    return exact
+def finish(places: Places, node: Node, plan: Plan) -> List[str]:
+    """Remove certificates that are no longer wanted and write down what is ours now; what is worth saying of that."""
+    path = plan.certificate["path"] if plan.certificate else None
+    said = [drop(old) for old in certificates(node.record) if old["path"] != path]
+    if not owns(plan) and not drop_original(places, plan.raw):
+        said.append("other changes in daemon.json kept; what it was at first is in {}".format(places.state))
+    save_record(places, record_of(node, plan, [plan.raw], unfinished=False) if owns(plan) else None)
+    return [line for line in said if line]
 
 
-def take_back(places: Places, node: Node, plan: Plan, reason: str) -> None:
-    """Restore file, docker and record as they were, and say why."""
+def take_back(places: Places, node: Node, plan: Plan, former: Optional[bytes], reason: str) -> None:
+    """Restore files, docker and record as they were, and say why; `former` is what the certificate's file held."""
+    if plan.certificate and former is None:
+        drop(plan.certificate)
+    elif plan.certificate:
+        write_file(plan.certificate["path"], former)
     ending = "daemon.json and docker are as they were"
     if read_file(node.path)[0] != node.raw:
         if node.info:
@@ -948,50 +1044,50 @@ def reload_former(places: Places, node: Node, plan: Plan) -> Optional[str]:
     return reload_and_prove(places, node, need, gone)
 
 
-def apply(places: Places, url: str, owner: Optional[str] = None, *, allow: bool) -> str:
+def apply(places: Places, entry: Entry, owner: Optional[str] = None, *, allow: bool) -> str:
     """Make docker pull through the mirror; the line that says how it went."""
-    entry = parse_entry(url)
     with locked(places):
         docker, record = find_docker(places), load_record(places)
         if docker is None:
-            return "no docker on this node: nothing to do"
+            return "none: no docker on this node, nothing to do"
         path = os.path.realpath(docker.config)
-        tidy(places, path)
+        tidy(places, path, record)
         stale = record if record and record["config"] != path else None
         node = look(None if stale else record, docker, path)
         plan = plan_apply(node.raw, node.doc, node.record, entry, path, owner)
+        plan = plan._replace(certificate=certificate_for(places, entry, node.record))
         clash = conflicts(plan.doc, docker.flags, path)
-        in_place = plan.raw == node.raw and not (docker.pid and off_target(node.info, plan.need, plan.gone))
-        if in_place and not clash:
+        settled = plan.raw == node.raw and not (docker.pid and off_target(node.info, plan.need, plan.gone))
+        if settled and not clash and in_place(plan.certificate, node.record):
             if node.record and node.record["unfinished"]:
                 finish(places, node, plan)
             elif node.record and owner not in (None, node.record.get("owner")):
                 save_record(places, dict(node.record, owner=owner))
-            return success(entry, node, "already", [])
-        also = waiting(places, node, plan)
+            return success(entry, node, "nothing touched", [])
+        also = [] if settled else waiting(places, node, plan)
         problems = clash + check_cache(places, entry)
         problems += [refusal(path, also, SETTLE_FOR_APPLY)] if also and not allow else []
-        problems += deadly(plan.doc, node.info, path) + validate(places, plan.doc, plan.raw, path)
+        if not settled:
+            problems += deadly(plan.doc, node.info, path) + validate(places, plan.doc, plan.raw, path)
         if problems:
             raise Trouble(*problems)
         if stale:
             former = look(stale, None, stale["config"])
             carry_out(places, former, plan_remove(former.raw, former.doc, stale, former.path), reload=False)
-        carry_out(places, node, plan, reload=docker.pid is not None)
-        return success(entry, node, "", also)
+        said = carry_out(places, node, plan, entry.certificate, reload=docker.pid is not None and not settled)
+        said = ["in the place of OpenPAI's " + url for url in plan.replaced] + said
+        said += ["docker took these changes too: " + ", ".join(also)] if also else []
+        return success(entry, node, "certificate placed" if settled else "reloaded", said)
 
 
-def success(entry: Entry, node: Node, already: str, also: Sequence[str]) -> str:
+def success(entry: Entry, node: Node, done: str, more: Sequence[str]) -> str:
     """The line on stdout: it stays in Pulumi's state, so it is the same for the same outcome."""
-    if not node.info:
-        return "docker is stopped: mirror {} {}, live at its next start".format(
-            entry.url, "is in its file already" if already else "written"
-        )
-    version = node.info.get("ServerVersion", "?")
-    if already:
-        return "mirror {} is live already (docker {}): nothing touched".format(entry.url, version)
-    more = "; it took these changes too: " + ", ".join(also) if also else ""
-    return "mirror {} is live (docker {}, reloaded{})".format(entry.url, version, more)
+    if node.info:
+        facts = ["docker " + str(node.info.get("ServerVersion", "?")), done]
+    else:
+        facts = ["docker is stopped", "live at its next start"] + ([done] if done == "nothing touched" else [])
+    facts.insert(0, "{}: mirror {}".format("live" if node.info else "written", entry.url))
+    return "; ".join([", ".join(facts)] + list(more))
 
 
 def remove(places: Places, owner: Optional[str] = None, *, allow: bool) -> str:
@@ -1001,16 +1097,16 @@ def remove(places: Places, owner: Optional[str] = None, *, allow: bool) -> str:
     that deletion would take out the mirror that the new name has just been given.
     """
     if not os.path.exists(places.record):
-        return "nothing of ours on this node: nothing touched"
+        return NOTHING_OF_OURS
     with locked(places):
         record = load_record(places)
         if record is None:
-            return "nothing of ours on this node: nothing touched"
+            return NOTHING_OF_OURS
         keeper = record.get("owner")
         if owner and keeper and owner != keeper:
-            return "the mirror here is kept by {}: nothing touched".format(keeper)
+            return "kept: the mirror here is kept by {}, nothing touched".format(keeper)
         path, docker = record["config"], find_docker(places)
-        tidy(places, path)
+        tidy(places, path, record)
         if docker and (not docker.pid or os.path.realpath(docker.config) != path):
             docker = None
         node = look(record, docker, path)
@@ -1024,14 +1120,9 @@ def remove(places: Places, owner: Optional[str] = None, *, allow: bool) -> str:
         problems += [refusal(path, also, SETTLE_FOR_REMOVE)] if also and not allow else []
         if problems:
             raise Trouble(*problems)
-        exact = carry_out(places, node, plan, reload=reload)
-        more = "; docker took these changes too: " + ", ".join(also) if also else ""
-    return "mirror taken out, {}{}".format(
-        "daemon.json as it was"
-        if exact
-        else "other changes in daemon.json kept; what it was at first is in {}".format(places.state),
-        more,
-    )
+        said = carry_out(places, node, plan, reload=reload) or ["daemon.json as it was"]
+        said += ["docker took these changes too: " + ", ".join(also)] if also else []
+    return "removed: " + "; ".join(said)
 
 
 def drop_original(places: Places, raw: Optional[bytes]) -> bool:
@@ -1044,9 +1135,9 @@ def drop_original(places: Places, raw: Optional[bytes]) -> bool:
     return True
 
 
-def tidy(places: Places, path: str) -> None:
+def tidy(places: Places, path: str, record: Optional[Record]) -> None:
     """Remove what a killed run left unfinished."""
-    for each in (path, places.record, places.original, places.was_absent):
+    for each in [path, places.record, places.original, places.was_absent] + [c["path"] for c in certificates(record)]:
         sweep(each)
 
 
@@ -1066,15 +1157,25 @@ def refuse_all_but_root() -> None:
         )
 
 
+def given_certificate(wanted: Optional[str]) -> Optional[str]:
+    """The certificate that came with the script, if it is the one that the command line names."""
+    text = globals().get("CERTIFICATE")
+    if (None if text is None else digest(text.encode("utf-8"))) != wanted:
+        raise Trouble("--ca names another certificate than the one that came with the script; run `pulumi up` again")
+    return text
+
+
 def run(argv: Sequence[str], places: Places) -> int:
     """One command; its exit status."""
     parser = argparse.ArgumentParser(prog="docker_mirror", description="This node's docker and its registry mirror.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for name, text in (("apply", "make docker pull through ENTRY"), ("remove", "take our mirror out again")):
+    for name, text in (("mirror", "make docker pull through ENTRY"), ("remove", "take our mirror out again")):
         command = commands.add_parser(name, help=text, description=text)
-        if name == "apply":
+        if name == "mirror":
             command.add_argument("entry", metavar="ENTRY", help="http://HOST:PORT or https://HOST:PORT")
+            command.add_argument("--ca", metavar="SHA256", help="place the certificate that came with the script")
+            command.add_argument("--insecure", action="store_true", help="do not verify an https entry")
         command.add_argument(
             "--owner", metavar="ID", help="who keeps the mirror here: no other owner's remove takes it out"
         )
@@ -1086,8 +1187,9 @@ def run(argv: Sequence[str], places: Places) -> int:
     words = parser.parse_args(argv)
     try:
         refuse_all_but_root()
-        if words.command == "apply":
-            print(apply(places, words.entry, words.owner, allow=words.allow_pending_changes))
+        if words.command == "mirror":
+            entry = parse_entry(words.entry, given_certificate(words.ca), insecure=words.insecure)
+            print(apply(places, entry, words.owner, allow=words.allow_pending_changes))
         else:
             print(remove(places, words.owner, allow=words.allow_pending_changes))
     except Trouble as trouble:

@@ -59,7 +59,7 @@ async def scan_one(place: Place) -> Scanned:
         async with asyncio.timeout(SECONDS):
             # Without a configuration: the user's ~/.ssh/config may send it somewhere else.
             key = await asyncssh.get_server_host_key(place.host, place.port, server_host_key_algs=KINDS, config=None)
-    except (OSError, asyncssh.Error, TimeoutError) as error:
+    except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         return Scanned(place=place, problem=reason(error))
     if key is None:
         return Scanned(place=place, problem="it shows no host key")

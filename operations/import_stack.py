@@ -17,6 +17,7 @@ from importing.findings import ImportProblems
 from importing.host_keys import Place
 from importing.result import NODES, Imported, Secret, Tree, plain
 from importing.sources import KUBECONFIG_NAMES, Sources, find_sources, import_files
+from importing.yaml_files import read_text
 from operations.host_key_scan import Progress, Scanned, scan
 from operations.new_stack import check_name
 from operations.stack_folder import StackFolder, replace_file, stack_folder
@@ -71,8 +72,8 @@ class Plan:
 
 def import_stack(stack: StackName, options: Options, *, scan_nodes: Scan = scan) -> int:
     """Raises OperationError; until the very end nothing is written."""
-    check_stack(stack)
     try:
+        check_stack(stack)
         with stack_folder(stack) as folder:
             return run(stack, options, folder, scan_nodes)
     except ImportProblems as error:
@@ -84,11 +85,9 @@ def import_stack(stack: StackName, options: Options, *, scan_nodes: Scan = scan)
 
 def check_stack(stack: StackName) -> None:
     check_name(stack)
-    try:
-        is_sandbox = stack.in_sandbox
-    except yaml.YAMLError as error:
-        raise OperationError(f"{stack.file.name} is not YAML: mend it, or move it away") from error
-    if is_sandbox:
+    if stack.file.exists():
+        existing.read_existing(read_text(stack.file), stack.file.name)
+    if stack.in_sandbox:
         raise OperationError(
             f"{stack.file.name} is of the sandbox's cluster: import into a stack of its own, such as STACK=prod"
         )
@@ -131,7 +130,7 @@ def make_plan(stack: StackName, options: Options, folder: StackFolder, scan_node
 def read_stack_file(stack: StackName, folder: StackFolder) -> tuple[Existing, dict[str, Tree]]:
     if not stack.file.exists():
         return existing.NOTHING, {}
-    text = stack.file.read_text(encoding="utf-8")
+    text = read_text(stack.file)
     now = existing.read_existing(text, stack.file.name)
     folder.write(text)
     return now, existing.values_of(now, folder.decrypt() if now.has_secrets else {})

@@ -15,7 +15,7 @@ import zopfli.zlib
 ON_NODE = Path(__file__).resolve().parent.parent / "on_node"
 
 LOADER = "exec(eval(input()))"
-SCRIPT = "__import__('zlib').decompress(__import__('base64').b64decode('{}'))"
+SCRIPT = "__import__('zlib').decompress(__import__('base64').b85decode('{}'))"
 """The line that the loader evaluates. No part of it gives anything that `exec` takes: an incomplete line fails, nothing runs."""
 AFTER_A_PASSWORD = f'grep ^__import__ | python3 -c "{LOADER}" "$@"'
 """sudo reads the password's line only if it asks for one: what it leaves must not reach Python."""
@@ -34,7 +34,7 @@ def payload(script: str, certificate: str | None = None) -> str:
     source = (ON_NODE / script).read_bytes()
     if certificate:
         source = f"CERTIFICATE = {certificate!r}\n".encode() + source
-    return SCRIPT.format(base64.b64encode(zopfli.zlib.compress(source)).decode()) + "\n"
+    return SCRIPT.format(base64.b85encode(zopfli.zlib.compress(source)).decode()) + "\n"
 
 
 def standard_input(line: str, sudo_password: str | None) -> str:

@@ -130,7 +130,7 @@ def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) ->
 def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:
     deploy(stack())
     command = recorder.command("m1@10.0.0.1:22")
-    assert command["create"].endswith(" apply http://10.0.0.1:30500 --owner m1@10.0.0.1:22")
+    assert command["create"].endswith(" mirror http://10.0.0.1:30500 --owner m1@10.0.0.1:22")
     assert command["delete"].endswith(" remove --owner m1@10.0.0.1:22")
     assert all("\n" not in command[key] for key in ("create", "delete"))
     assert len(command["stdin"]) > 1000
@@ -280,7 +280,7 @@ def test_another_port_is_another_service_so_that_the_old_one_goes_after_the_node
     assert service.name == "docker-cache-30600"
     assert service.inputs["metadata"]["name"] == "docker-cache-30600"
     assert service.inputs["metadata"]["namespace"] == "images"
-    assert " apply http://10.0.0.1:30600 " in recorder.command("w1@10.0.0.2:22")["create"]
+    assert " mirror http://10.0.0.1:30600 " in recorder.command("w1@10.0.0.2:22")["create"]
 
 
 def test_a_claim_that_exists_is_used_by_its_name(recorder: Recorder) -> None:
@@ -306,7 +306,7 @@ def test_a_custom_registry_installs_nothing_but_the_nodes_mirrors(recorder: Reco
     deploy(stack(docker_cache_custom_registry="https://10.0.0.9:5000", docker_cache_entry_insecure="true"))
     assert {resource.typ for resource in recorder.resources} == {"docker-cache:nodes:NodeMirrors", COMMAND}
     assert recorder.command("w1@10.0.0.2:22")["create"].endswith(
-        " apply https://10.0.0.9:5000 --owner w1@10.0.0.2:22 --insecure"
+        " mirror https://10.0.0.9:5000 --owner w1@10.0.0.2:22 --insecure"
     )
 
 

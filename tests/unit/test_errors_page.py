@@ -1,4 +1,4 @@
-"""docs/errors.md and the messages are the same: each message has its line there, and each line was produced by a test."""
+"""docs/errors.md, docs/import.md and the messages are the same: each message has its line there, and each line was produced by a test."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,14 @@ import pytest
 
 from tests.unit.messages import PRODUCED
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = (DOCS / "errors.md", DOCS / "import.md")
 ROW = re.compile(r"^\| ``(?P<message>.+?)`` \|", re.MULTILINE)
 
 
 def patterns() -> dict[str, re.Pattern[str]]:
     """Each documented message, with `<placeholders>`, as a pattern for whole lines."""
-    rows = [row["message"].strip().replace("\\|", "|") for row in ROW.finditer(PAGE.read_text())]
+    rows = [row["message"].strip().replace("\\|", "|") for page in PAGES for row in ROW.finditer(page.read_text())]
     return {
         row: re.compile(".*?".join(re.escape(part) for part in re.split(r"<[^<>]+>", row)), re.DOTALL) for row in rows
     }
@@ -29,7 +30,7 @@ def _whole_run(request: pytest.FixtureRequest) -> None:
 def test_every_message_has_a_line_on_the_page() -> None:
     known = patterns().values()
     missing = sorted(message for message in PRODUCED if not any(pattern.fullmatch(message) for pattern in known))
-    assert not missing, "docs/errors.md does not have:\n" + "\n".join(missing)
+    assert not missing, "docs/errors.md and docs/import.md do not have:\n" + "\n".join(missing)
 
 
 def test_every_line_of_the_page_is_produced_by_a_test() -> None:

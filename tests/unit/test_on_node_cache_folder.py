@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from rendering import node_command
+from tests.unit.messages import remember
 
 SCRIPT = Path(__file__).parents[2] / "on_node" / "cache_folder.py"
 spec = importlib.util.spec_from_file_location("cache_folder_of_a_node", SCRIPT)
@@ -36,6 +37,7 @@ def base(tmp_path: Path) -> Path:
 def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
     status = folder.run([str(word) for word in argv])
     said = capsys.readouterr()
+    remember(line.partition(": ")[2] for line in said.err.splitlines())
     return status, said.out, said.err
 
 
@@ -55,7 +57,7 @@ def refuse(number: int) -> Any:
 @needs_root
 def test_a_new_folder_belongs_to_the_cache_and_to_nobody_else(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = base / "a" / "cache"
-    wanted = (0, f"{path} is ready for the cache, owner {UID}:{GID}\n", "")
+    wanted = (0, f"ready: {path} for the cache, owner {UID}:{GID}\n", "")
     assert run(capsys, "prepare", path, UID, GID) == wanted, "one stable line"
     assert owner(path) == (UID, GID), "the cache owns it"
     assert stat.S_IMODE(path.stat().st_mode) == 0o750, "others do not read it"
@@ -238,14 +240,48 @@ def test_release_removes_an_empty_folder_and_leaves_data(base: Path, capsys: pyt
     path = base / "cache"
     path.mkdir()
     (path / "docker").mkdir()
-    assert run(capsys, "release", path) == (0, f"cached data stays in {path}\n", ""), "data is never deleted"
+    assert run(capsys, "release", path) == (0, f"released: {path} stays with what is in it\n", ""), (
+        "data is never deleted"
+    )
     (path / "docker").rmdir()
-    assert run(capsys, "release", path) == (0, f"{path} was empty: removed\n", ""), "an empty folder goes"
+    assert run(capsys, "release", path) == (0, f"released: {path} was empty, and is removed\n", ""), (
+        "an empty folder goes"
+    )
     assert not path.exists(), "it went"
-    assert run(capsys, "release", path) == (0, f"{path} is not there: nothing to do\n", ""), "and may be gone already"
+    assert run(capsys, "release", path) == (0, f"released: {path} is not there\n", ""), "and may be gone already"
     path.touch()
     assert run(capsys, "release", path)[0] == 0, "a file in its place is nothing of ours"
     assert path.exists(), "and stays"
+
+
+def test_the_data_is_deleted_where_that_is_asked_for(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "cache"
+    (path / "docker/registry/v2/blobs").mkdir(parents=True)
+    (path / "docker/registry/v2/blobs/data").write_text("layer")
+    (path / "scheduler-state.json").touch()
+    kept = base / "elsewhere"
+    kept.mkdir()
+    (kept / "file").touch()
+    (path / "docker/registry/v2/link").symlink_to(kept)
+    wanted = (0, f"released: {path} was empty, and is removed\n", "")
+    assert run(capsys, "release", path, "--delete-data") == wanted, "all of it was the cache's"
+    assert (kept / "file").exists(), "a link is not followed"
+    assert run(capsys, "release", path, "--delete-data")[0] == 0, "and may be gone already"
+
+
+def test_what_is_not_the_caches_keeps_the_data_from_being_deleted(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = base / "cache"
+    (path / "docker/registry/v2").mkdir(parents=True)
+    (path / "thesis").touch()
+    status, _, err = run(capsys, "release", path, "--delete-data")
+    assert (status, "'thesis' and 0 more" in err) == (1, True), "it is named"
+    assert (path / "docker/registry/v2").exists(), "nothing is deleted by half"
+    link = base / "link"
+    link.symlink_to(path)
+    status, _, err = run(capsys, "release", link, "--delete-data")
+    assert (status, "symbolic link" in err) == (1, True), "where it leads is not ours to say"
 
 
 def test_the_script_runs_by_the_loader() -> None:

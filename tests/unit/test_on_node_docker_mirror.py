@@ -1,10 +1,12 @@
 """What docker_mirror.py does to a node's docker and its daemon.json, against a stand-in for dockerd."""
 
+import hashlib
 import importlib.util
 import io
 import json
 import os
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -23,6 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rendering import node_command
+from sandbox.identities import Authority
+from tests.unit.messages import remember
 
 SCRIPT = Path(__file__).parents[2] / "on_node" / "docker_mirror.py"
 spec = importlib.util.spec_from_file_location("docker_mirror_of_a_node", SCRIPT)
@@ -186,10 +190,11 @@ class StandInNode:
         with self.in_effect(), redirect_stdout(out), redirect_stderr(err):
             status = mirror.run(argv, self.places)
         assert SECRET not in out.getvalue() + err.getvalue(), "contents of daemon.json must never be printed"
+        remember(line.partition(": ")[2] for line in err.getvalue().splitlines())
         return status, out.getvalue(), err.getvalue()
 
     def apply(self, entry: str = ENTRY, *words: str) -> str:
-        status, out, err = self.run("apply", entry, *words)
+        status, out, err = self.run("mirror", entry, *words)
         assert (status, err) == (0, ""), "apply must succeed here"
         return out
 
@@ -240,7 +245,7 @@ def new_node(tmp_path: Path) -> Callable[..., StandInNode]:
         (
             '{"insecure-registries": ["http://10.0.0.1:30500"]}',
             ENTRY,
-            {"insecure-registries": [ENTRY, HOSTPORT], "registry-mirrors": [ENTRY]},
+            {"insecure-registries": [HOSTPORT], "registry-mirrors": [ENTRY]},
         ),
         (
             '{"registry-mirrors": ["https://m", "HTTP://10.0.0.1:30500/"]}',
@@ -253,7 +258,8 @@ def test_apply_puts_the_mirror_first_and_keeps_everything_else(
     new_node: Callable[..., StandInNode], content: str | None, entry: str, wanted: dict[str, Any]
 ) -> None:
     node = new_node(content)
-    assert node.apply(entry) == f"mirror {entry} is live (docker 20.10.24, reloaded)\n", "one stable line"
+    more = f"; in the place of OpenPAI's {ENTRY}" if content and '["http://10.0.0.1:30500"]' in content else ""
+    assert node.apply(entry) == f"live: mirror {entry}, docker 20.10.24, reloaded{more}\n", "one stable line"
     assert node.doc() == wanted, "exactly our entries are added, ours first"
     assert node.docker.live == wanted, "docker has taken the file"
     assert node.docker.reloads == 1, "one reload is enough"
@@ -264,7 +270,7 @@ def test_a_second_apply_touches_nothing(new_node: Callable[..., StandInNode]) ->
     node = new_node('{"debug": true}')
     node.apply()
     stamp = node.stamp()
-    assert node.apply() == f"mirror {ENTRY} is live already (docker 20.10.24): nothing touched\n", "it says so"
+    assert node.apply() == f"live: mirror {ENTRY}, docker 20.10.24, nothing touched\n", "it says so"
     assert node.stamp() == stamp, "the file is not even rewritten"
     assert node.docker.reloads == 1, "docker is not reloaded again"
 
@@ -273,7 +279,9 @@ def test_what_the_administrator_wrote_himself_is_used_and_not_ours(new_node: Cal
     content = json.dumps({"registry-mirrors": [ENTRY + "/"], "insecure-registries": [HOSTPORT]})
     node = new_node(content)
     assert "nothing touched" in node.apply(), "his entries serve"
-    assert node.remove() == "nothing of ours on this node: nothing touched\n", "his entries are not ours to remove"
+    assert node.remove() == "none: nothing of ours on this node, nothing touched\n", (
+        "his entries are not ours to remove"
+    )
     assert node.raw() == content.encode(), "the file is his"
 
 
@@ -308,9 +316,9 @@ def test_a_mirror_that_was_moved_back_is_put_first_again(new_node: Callable[...,
 def test_a_stopped_docker_gets_its_file_and_no_signal(new_node: Callable[..., StandInNode]) -> None:
     node = new_node('{"debug": true}')
     node.docker.stop()
-    assert node.apply() == f"docker is stopped: mirror {ENTRY} written, live at its next start\n", "it says so"
+    assert node.apply() == f"written: mirror {ENTRY}, docker is stopped, live at its next start\n", "it says so"
     assert node.docker.reloads == 0, "there is nothing to reload"
-    assert "in its file already" in node.apply(), "the second run writes nothing"
+    assert "nothing touched" in node.apply(), "the second run writes nothing"
     node.remove()
     assert node.raw() == b'{"debug": true}', "removal works without docker"
 
@@ -319,7 +327,7 @@ def test_a_node_without_docker_is_left_alone(new_node: Callable[..., StandInNode
     node = new_node()
     node.docker.stop()
     node.installed = False
-    assert node.apply() == "no docker on this node: nothing to do\n", "it says so"
+    assert node.apply() == "none: no docker on this node, nothing to do\n", "it says so"
     assert not Path(node.places.state).exists(), "nothing is written"
 
 
@@ -329,7 +337,7 @@ def test_a_docker_inside_a_container_is_not_this_nodes_docker(new_node: Callable
     link.unlink()
     link.symlink_to("mnt:[2]")
     node.installed = False
-    assert node.apply() == "no docker on this node: nothing to do\n", "another mount namespace, another machine"
+    assert node.apply() == "none: no docker on this node, nothing to do\n", "another mount namespace, another machine"
 
 
 def test_a_link_is_followed_and_stays_a_link(new_node: Callable[..., StandInNode], tmp_path: Path) -> None:
@@ -378,7 +386,7 @@ def test_a_file_that_docker_could_not_read_is_named_with_the_spot(
 ) -> None:
     node = new_node("{}")
     node.write(content)
-    assert words in node.refused("apply", ENTRY), "the message names the trouble"
+    assert words in node.refused("mirror", ENTRY), "the message names the trouble"
 
 
 @pytest.mark.parametrize(
@@ -396,7 +404,7 @@ def test_a_file_that_docker_could_not_read_is_named_with_the_spot(
     ],
 )
 def test_an_address_that_docker_would_refuse_is_refused(new_node: Callable[..., StandInNode], entry: str) -> None:
-    assert "mirror's address" in new_node().refused("apply", entry), "the address is named as the trouble"
+    assert "mirror's address" in new_node().refused("mirror", entry), "the address is named as the trouble"
 
 
 @pytest.mark.parametrize(
@@ -414,16 +422,16 @@ def test_a_key_given_as_a_flag_too_is_refused(
     node = new_node('{"debug": false}')
     node.argv += flags
     node.docker.start()
-    assert named in node.refused("apply", ENTRY), "docker would refuse the reload and not start again"
+    assert named in node.refused("mirror", ENTRY), "docker would refuse the reload and not start again"
     node.docker.stop()
-    assert named in node.refused("apply", ENTRY), "the service's own command line counts where docker is stopped"
+    assert named in node.refused("mirror", ENTRY), "the service's own command line counts where docker is stopped"
 
 
 def test_an_insecure_flag_does_not_hinder_an_https_mirror(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
     node.argv += ["--insecure-registry=x:1"]
     node.docker.start()
-    assert "is live" in node.apply("https://cache:5000"), "that key is not written"
+    assert "live: mirror" in node.apply("https://cache:5000"), "that key is not written"
 
 
 def test_all_problems_are_said_at_once(new_node: Callable[..., StandInNode]) -> None:
@@ -432,7 +440,7 @@ def test_all_problems_are_said_at_once(new_node: Callable[..., StandInNode]) -> 
     node.docker.start()
     node.docker.live["debug"] = True
     node.cache = ("refused", True)
-    said = node.refused("apply", ENTRY).splitlines()
+    said = node.refused("mirror", ENTRY).splitlines()
     assert len(said) == 3, "the flag, the cache and the waiting edit, a line each"
     assert all(line.startswith("docker-cache on ") for line in said), "each names the node"
 
@@ -441,22 +449,22 @@ def test_a_cache_that_does_not_answer_stops_apply_but_not_remove(new_node: Calla
     node = new_node("{}")
     node.apply()
     node.cache = ("connection refused", False)
-    assert f"{OTHER}/v2/: connection refused" in node.refused("apply", OTHER), "URL and reason are named"
-    assert node.remove() == "mirror taken out, daemon.json as it was\n", "taking out needs no cache"
+    assert f"{OTHER}/v2/: connection refused" in node.refused("mirror", OTHER), "URL and reason are named"
+    assert node.remove() == "removed: daemon.json as it was\n", "taking out needs no cache"
 
 
 def test_a_docker_that_does_not_answer_is_a_clear_error(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
     node.docker.answers = False
-    assert "journalctl -u docker" in node.refused("apply", ENTRY), "with a remedy"
+    assert "journalctl -u docker" in node.refused("mirror", ENTRY), "with a remedy"
 
 
 def test_what_dockerd_says_of_the_file_counts_and_its_values_stay_secret(new_node: Callable[..., StandInNode]) -> None:
     node = new_node(json.dumps({"log-opts": {"token": SECRET}}))
     node.validates = (1, f"log-opts: bad {SECRET}")
-    assert "(log-opts)" in node.refused("apply", ENTRY), "the key is named, the value is not"
+    assert "(log-opts)" in node.refused("mirror", ENTRY), "the key is named, the value is not"
     node.validates = (0, "")
-    assert "is live" in node.apply(), "a valid file is taken"
+    assert "live: mirror" in node.apply(), "a valid file is taken"
 
 
 PENDING: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
@@ -489,28 +497,28 @@ def test_edits_that_wait_for_a_reload_are_named(
     node.write(json.dumps(content), at=STARTED + 100)
     node.docker.live = live
     if not named:
-        assert "is live" in node.apply(), "nothing waits"
+        assert "live: mirror" in node.apply(), "nothing waits"
         return
-    said = node.refused("apply", ENTRY)
+    said = node.refused("mirror", ENTRY)
     assert f": {', '.join(named)}; reload" in said, "exactly the waiting keys are named"
     assert "docker_cache_allow_pending_changes" in said, "with the key that allows it"
-    status, out, _ = node.run("apply", ENTRY, "--allow-pending-changes")
+    status, out, _ = node.run("mirror", ENTRY, "--allow-pending-changes")
     assert (status, named[0] in out) == (0, True), "allowed, they are applied and said"
 
 
 def test_what_docker_read_already_does_not_wait(new_node: Callable[..., StandInNode]) -> None:
     node = new_node('{"features": {"buildkit": true}}')
-    assert "is live (" in node.apply(), "the file is older than dockerd"
-    assert "is live (" in node.apply(OTHER), "the file is the one that we had reloaded ourselves"
+    assert "reloaded" in node.apply(), "the file is older than dockerd"
+    assert "reloaded" in node.apply(OTHER), "the file is the one that we had reloaded ourselves"
     node.write(json.dumps(node.doc() | {"features": {}}), at=STARTED + 100)
-    assert "features" in node.refused("apply", ENTRY), "an edit since may be waiting"
+    assert "features" in node.refused("mirror", ENTRY), "an edit since may be waiting"
     node.docker.reload_times = [int((STARTED + 99) * 1e9)]
-    assert "features" in node.refused("apply", ENTRY), "an earlier reload did not read it"
+    assert "features" in node.refused("mirror", ENTRY), "an earlier reload did not read it"
     node.docker.reload_times = [int((STARTED + 101) * 1e9)]
-    assert "is live (" in node.apply(), "a later one did"
+    assert "reloaded" in node.apply(), "a later one did"
 
 
-@pytest.mark.parametrize("words", [("apply", OTHER), ("remove",)])
+@pytest.mark.parametrize("words", [("mirror", OTHER), ("remove",)])
 def test_a_plugin_that_could_end_docker_is_refused_even_where_waiting_edits_are_allowed(
     new_node: Callable[..., StandInNode], words: tuple[str, ...]
 ) -> None:
@@ -527,7 +535,7 @@ def test_flags_that_a_reload_resets_are_named(new_node: Callable[..., StandInNod
     node = new_node("{}")
     node.argv += ["--max-concurrent-downloads=10"]
     node.docker.start()
-    assert "--max-concurrent-downloads" in node.refused("apply", ENTRY), "docker puts it back to its default"
+    assert "--max-concurrent-downloads" in node.refused("mirror", ENTRY), "docker puts it back to its default"
 
 
 # --- taken back ---
@@ -537,7 +545,7 @@ def test_flags_that_a_reload_resets_are_named(new_node: Callable[..., StandInNod
 def test_a_reload_that_docker_ignores_is_taken_back(new_node: Callable[..., StandInNode], content: str | None) -> None:
     node = new_node(content)
     node.docker.obedient = False
-    assert "is not live" in node.refused("apply", ENTRY), "it fails with the reason"
+    assert "is not live" in node.refused("mirror", ENTRY), "it fails with the reason"
     assert node.raw() == (None if content is None else content.encode()), "the file is as it was"
     assert not Path(node.places.state).exists(), "nothing of ours stays"
 
@@ -552,13 +560,13 @@ def test_half_a_reload_is_taken_back_from_docker_too(
         node.docker.live.update({k: v for k, v in node.docker.file().items() if k == "registry-mirrors"})
 
     monkeypatch.setattr(node.docker, "reload", half)
-    assert "daemon.json and docker are as they were" in node.refused("apply", ENTRY), "docker gave the mirror up again"
+    assert "daemon.json and docker are as they were" in node.refused("mirror", ENTRY), "docker gave the mirror up again"
 
 
 def test_a_docker_that_ends_in_the_reload_finds_its_old_file(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
     node.docker.dies = True
-    status, _, said = node.run("apply", ENTRY)
+    status, _, said = node.run("mirror", ENTRY)
     assert status == 1, "it fails"
     assert "ended during the reload" in said, "with the reason"
     assert node.raw() == b"{}", "and the next start reads what it read before"
@@ -572,7 +580,7 @@ def test_a_removal_that_docker_ignores_is_taken_back(new_node: Callable[..., Sta
     assert node.run("remove")[0] == 1, "docker still pulls through the mirror"
     assert (node.raw(), Path(node.places.record).read_bytes()) == before, "file and record are as they were"
     node.docker.obedient = True
-    assert node.remove() == "mirror taken out, daemon.json as it was\n", "the next run succeeds"
+    assert node.remove() == "removed: daemon.json as it was\n", "the next run succeeds"
 
 
 def test_a_disk_that_refuses_leaves_everything_as_it_was(
@@ -586,7 +594,7 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(
         real(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
-    said = node.refused("apply", ENTRY)
+    said = node.refused("mirror", ENTRY)
     assert "daemon.json: Read-only file system; make" in said, "file, reason and remedy"
     assert not Path(node.places.record).exists(), "nothing is ours then"
     assert node.docker.reloads == 0, "docker heard nothing"
@@ -613,13 +621,15 @@ def test_removal_brings_the_file_back_to_the_byte(new_node: Callable[..., StandI
     node = new_node(content)
     before = node.stamp()
     node.apply()
-    assert node.remove() == "mirror taken out, daemon.json as it was\n", "it says so"
+    assert node.remove() == "removed: daemon.json as it was\n", "it says so"
     assert node.raw() == (None if content is None else content.encode()), "to the byte"
     assert not before or (node.stamp() or (0,))[0] == before[0], "with its old date: what docker has read does not wait"
     assert not any(ENTRY in str(value) or HOSTPORT in str(value) for value in node.docker.live.values()), "not live"
     assert node.docker.reloads == 2, "one reload each"
     assert not Path(node.places.state).exists(), "nothing of ours stays"
-    assert node.remove() == "nothing of ours on this node: nothing touched\n", "a second removal has nothing to do"
+    assert node.remove() == "none: nothing of ours on this node, nothing touched\n", (
+        "a second removal has nothing to do"
+    )
 
 
 def test_removal_keeps_what_the_administrator_added_and_his_style(new_node: Callable[..., StandInNode]) -> None:
@@ -668,7 +678,7 @@ def test_removal_restores_the_file_of_a_docker_that_is_gone(new_node: Callable[.
     node.apply()
     node.docker.stop()
     node.installed = False
-    assert node.remove() == "mirror taken out, daemon.json as it was\n", "our record goes"
+    assert node.remove() == "removed: daemon.json as it was\n", "our record goes"
     assert node.raw() == b'{"a": 1}', "and the file is as it was"
 
 
@@ -699,10 +709,10 @@ def test_the_old_name_of_a_renamed_node_does_not_take_the_mirror_out(
     node.apply(ENTRY, "--owner", "A")
     node.apply(again, "--owner", "B")
     before = (node.stamp(), node.docker.reloads, Path(node.places.record).read_bytes())
-    assert node.remove("--owner", "A") == "the mirror here is kept by B: nothing touched\n", "it says so"
+    assert node.remove("--owner", "A") == "kept: the mirror here is kept by B, nothing touched\n", "it says so"
     assert (node.stamp(), node.docker.reloads, Path(node.places.record).read_bytes()) == before, "nothing is touched"
     assert node.docker.live["registry-mirrors"][0] == again, "the mirror is live"
-    assert node.remove("--owner", "B") == "mirror taken out, daemon.json as it was\n", "its keeper takes it out"
+    assert node.remove("--owner", "B") == "removed: daemon.json as it was\n", "its keeper takes it out"
     assert node.raw() == (None if content is None else content.encode()), "the file is exactly as before"
     assert not Path(node.places.state).exists(), "nothing of ours stays"
 
@@ -731,16 +741,16 @@ def test_without_an_owner_on_both_sides_the_mirror_is_taken_out(
     if not given:
         del facts["owner"]
         record.write_text(json.dumps(facts))
-    assert node.remove(*taking) == "mirror taken out, daemon.json as it was\n", "as before there were owners"
+    assert node.remove(*taking) == "removed: daemon.json as it was\n", "as before there were owners"
 
 
 def test_an_owner_whose_change_was_taken_back_keeps_nothing(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
     node.apply(ENTRY, "--owner", "A")
     node.docker.obedient = False
-    node.refused("apply", OTHER, "--owner", "B")
+    node.refused("mirror", OTHER, "--owner", "B")
     node.docker.obedient = True
-    assert node.remove("--owner", "A") == "mirror taken out, daemon.json as it was\n", "the mirror stayed A's"
+    assert node.remove("--owner", "A") == "removed: daemon.json as it was\n", "the mirror stayed A's"
 
 
 def test_a_killed_change_of_owner_leaves_the_mirror_to_the_former(tmp_path: Path) -> None:
@@ -749,7 +759,7 @@ def test_a_killed_change_of_owner_leaves_the_mirror_to_the_former(tmp_path: Path
         node.apply(ENTRY, "--owner", "A")
         node.steps, node.kill_at = 0, step
         try:
-            node.run("apply", OTHER, "--owner", "B")
+            node.run("mirror", OTHER, "--owner", "B")
         except Killed:
             node.kill_at = 0
         else:
@@ -761,6 +771,265 @@ def test_a_killed_change_of_owner_leaves_the_mirror_to_the_former(tmp_path: Path
         assert "kept by B" in node.remove("--owner", "A"), "the next run finishes"
         node.remove("--owner", "B")
         assert node.raw() == b"{}", "and the file comes back"
+
+
+# --- the predecessor's entries ---
+
+
+def openpai(**others: Any) -> str:
+    """As OpenPAI's script leaves the file (json.dump, no indent)."""
+    return json.dumps({**others, "registry-mirrors": [OTHER], "insecure-registries": [OTHER]})
+
+
+def test_openpais_entries_are_replaced_in_one_reload_and_never_come_back(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node(openpai(debug=True))
+    said = node.apply()
+    assert said == f"live: mirror {ENTRY}, docker 20.10.24, reloaded; in the place of OpenPAI's {OTHER}\n", "it says so"
+    wanted = {"debug": True, "registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}
+    assert (node.doc(), node.docker.live, node.docker.reloads) == (wanted, wanted, 1), "a node has one or the other"
+    assert "nothing touched" in node.apply(), "a second run finds nothing to do"
+    assert "daemon.json.original" in node.remove() or node.raw() == b'{"debug": true}', (
+        "what was there at first is kept"
+    )
+    assert node.raw() == b'{"debug": true}', "a mirror that is gone would not be put back"
+    assert node.docker.live["registry-mirrors"] == [], "docker has forgotten it too"
+
+
+def test_mirrors_of_the_administrators_beside_openpais_stay(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node(json.dumps({"registry-mirrors": ["https://m", OTHER], "insecure-registries": ["x:1", OTHER]}))
+    node.apply()
+    assert node.doc() == {"registry-mirrors": [ENTRY, "https://m"], "insecure-registries": ["x:1", HOSTPORT]}
+    node.remove()
+    assert node.doc() == {"registry-mirrors": ["https://m"], "insecure-registries": ["x:1"]}
+
+
+def test_openpais_entry_with_our_own_address_becomes_ours(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node(json.dumps({"registry-mirrors": [ENTRY], "insecure-registries": [ENTRY]}))
+    node.apply()
+    assert node.doc() == {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}, "in docker's own form"
+    node.remove()
+    assert node.doc() == {}, "it is taken out as ours"
+    assert node.docker.live["registry-mirrors"] == [], "and no longer live"
+
+
+def test_openpais_playbook_run_after_us_is_put_right(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    doc = node.doc()
+    node.write(json.dumps({key: [*value, OTHER] for key, value in doc.items()}))
+    node.docker.reload()
+    assert "in the place of OpenPAI's" in node.apply(), "it says so"
+    assert (node.doc(), node.docker.live) == (doc, doc), "only ours is left"
+    again = {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT, ENTRY]}
+    node.write(json.dumps(again))
+    node.docker.reload()
+    node.apply()
+    assert node.doc() == doc, "its URL in the wrong list goes as well"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"registry-mirrors": ["http://m:5000"], "insecure-registries": ["http://m:5000"]},
+        {"registry-mirrors": [OTHER], "insecure-registries": [OTHER_HOSTPORT]},
+    ],
+)
+def test_what_only_looks_like_openpais_is_left_alone(
+    new_node: Callable[..., StandInNode], content: dict[str, list[str]]
+) -> None:
+    node = new_node(json.dumps(content))
+    node.apply()
+    for key, entries in content.items():
+        assert [item for item in node.doc()[key] if item not in (ENTRY, HOSTPORT)] == entries, (
+            "it is the administrator's"
+        )
+
+
+def test_a_failed_change_leaves_openpais_entries_live(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node(openpai())
+    node.docker.obedient = False
+    node.refused("mirror", ENTRY)
+    node.docker.obedient = True
+    node.cache = ("connection refused", True)
+    node.refused("mirror", ENTRY)
+
+
+# --- the entry's certificate ---
+
+PEM, OTHER_PEM = "-----BEGIN CERTIFICATE-----\nours\n", "-----BEGIN CERTIFICATE-----\nanother\n"
+SECURE = "https://cache:5000"
+
+
+def sha(pem: str) -> str:
+    return hashlib.sha256(pem.encode()).hexdigest()
+
+
+class Certified:
+    """A node with a script that has a certificate in front."""
+
+    def __init__(self, node: StandInNode) -> None:
+        self.node = node
+        self.folder = Path(node.places.certificates) / "cache:5000"
+        self.file = self.folder / "docker-cache.crt"
+
+    def run(self, pem: str | None, *argv: str) -> tuple[int, str, str]:
+        mirror.CERTIFICATE = pem
+        try:
+            return self.node.run(*argv)
+        finally:
+            mirror.CERTIFICATE = None
+
+    def apply(self, pem: str | None, entry: str = SECURE) -> str:
+        words = ["--ca", sha(pem)] if pem else []
+        status, out, err = self.run(pem, "mirror", entry, *words)
+        assert (status, err) == (0, ""), "it must succeed here"
+        return out
+
+
+@pytest.fixture
+def certified(new_node: Callable[..., StandInNode]) -> Certified:
+    return Certified(new_node("{}"))
+
+
+def test_a_certificate_is_placed_where_docker_looks_and_removed_with_its_folders(certified: Certified) -> None:
+    certified.apply(PEM)
+    assert certified.file.read_text() == PEM, "docker takes it from there"
+    assert stat.S_IMODE(certified.file.stat().st_mode) == 0o644, "clients that are not root read it too"
+    before = certified.file.stat()
+    assert "nothing touched" in certified.apply(PEM), "a second run finds nothing to do"
+    assert certified.file.stat().st_ino == before.st_ino, "the file is not written again"
+    assert certified.node.remove() == "removed: daemon.json as it was\n", "it goes without a word"
+    assert not Path(certified.node.places.certificates).exists(), "the folders were ours"
+    assert not Path(certified.node.places.state).exists(), "nothing of ours is left"
+
+
+def test_the_administrators_files_beside_it_stay(certified: Certified) -> None:
+    certified.folder.mkdir(parents=True)
+    (certified.folder / "ca.crt").write_text("his")
+    certified.apply(PEM)
+    certified.node.remove()
+    assert [path.name for path in certified.folder.iterdir()] == ["ca.crt"], "his is not ours to remove"
+
+
+def test_another_certificate_is_placed_without_a_reload(certified: Certified) -> None:
+    certified.apply(PEM)
+    reloads = certified.node.docker.reloads
+    assert "certificate placed" in certified.apply(OTHER_PEM), "it says so"
+    assert certified.file.read_text() == OTHER_PEM, "the new one counts"
+    assert certified.node.docker.reloads == reloads, "docker reads it at each pull by itself"
+
+
+def test_one_that_somebody_removed_is_placed_again(certified: Certified) -> None:
+    certified.apply(PEM)
+    certified.file.unlink()
+    certified.apply(PEM)
+    assert certified.file.read_text() == PEM
+
+
+def test_one_that_is_no_longer_asked_for_goes(certified: Certified) -> None:
+    certified.apply(PEM)
+    certified.apply(None)
+    assert not certified.folder.exists(), "no certificate is asked for"
+    certified.apply(PEM)
+    certified.apply(None, ENTRY)
+    assert not certified.folder.exists(), "another entry has none"
+
+
+def test_one_that_somebody_changed_stays_and_that_is_said(certified: Certified) -> None:
+    certified.apply(PEM)
+    certified.file.write_text("his")
+    said = certified.node.remove()
+    assert said == f"removed: {certified.file} was changed by somebody and stays\n", "it says so"
+    assert certified.file.read_text() == "his"
+
+
+def test_a_failed_change_takes_the_certificate_back(certified: Certified) -> None:
+    certified.node.docker.obedient = False
+    status, _, said = certified.run(PEM, "mirror", SECURE, "--ca", sha(PEM))
+    assert (status, "is not live" in said) == (1, True), "docker did not take the mirror"
+    assert not certified.folder.exists(), "nothing of it stays"
+    certified.node.docker.obedient = True
+    certified.apply(PEM)
+    certified.node.docker.obedient = False
+    certified.run(OTHER_PEM, "mirror", "https://cache:5000/", "--ca", sha(OTHER_PEM))
+    assert certified.file.read_text() in (PEM, OTHER_PEM), "never half a file"
+
+
+def test_a_certificate_other_than_the_one_named_is_refused(certified: Certified) -> None:
+    for pem, words in ((PEM, ["--ca", sha(OTHER_PEM)]), (PEM, []), (None, ["--ca", sha(PEM)])):
+        status, _, said = certified.run(pem, "mirror", SECURE, *words)
+        assert (status, "--ca names another certificate" in said) == (1, True), "neither may be lost on the way"
+    assert not certified.folder.exists()
+
+
+@pytest.mark.parametrize("words", [("mirror", SECURE, "--ca", sha(OTHER_PEM)), ("remove",)])
+def test_a_kill_around_the_certificate_is_finished_by_the_next_run(words: tuple[str, ...], tmp_path: Path) -> None:
+    for step in range(1, 100):
+        certified = Certified(StandInNode(tmp_path / str(step), "{}"))
+        certified.apply(PEM)
+        certified.node.steps, certified.node.kill_at = 0, step
+        pem = OTHER_PEM if words[0] == "mirror" else None
+        try:
+            certified.run(pem, *words)
+        except Killed:
+            certified.node.kill_at = 0
+        else:
+            break
+        if certified.file.exists():
+            assert certified.file.read_text() in (PEM, OTHER_PEM), "never half a file"
+        assert certified.run(pem, *words)[0] == 0, f"the next run finishes (step {step})"
+        if words[0] == "mirror":
+            assert certified.file.read_text() == OTHER_PEM
+            certified.node.remove()
+        assert not Path(certified.node.places.certificates).exists(), f"nothing stays (step {step})"
+        assert not Path(certified.node.places.record).exists(), f"no record stays (step {step})"
+    assert step > 5, "the run has to have been killed at many steps"
+
+
+def test_an_entry_that_is_not_to_be_verified_is_insecure_to_docker(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply(SECURE, "--insecure")
+    assert node.doc() == {"registry-mirrors": [SECURE], "insecure-registries": ["cache:5000"]}
+    node.apply(SECURE)
+    assert node.doc() == {"registry-mirrors": [SECURE]}, "verified again"
+    assert node.docker.live["insecure-registries"] == [], "for docker too"
+
+
+@contextmanager
+def https_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A registry over https: its URL and its CA."""
+    authority = Authority()
+    pair = authority.issue("registry", None, ("127.0.0.1",))
+    (tmp_path / "pair.pem").write_bytes(pair.certificate + pair.key)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}", authority.certificate.decode()
+    server.shutdown()
+
+
+def test_the_cache_is_asked_with_the_certificate_that_is_still_to_be_placed(tmp_path: Path) -> None:
+    with https_server(tmp_path) as (url, ca):
+        for entry, wanted in (
+            (mirror.parse_entry(url, ca), None),
+            (mirror.parse_entry(url, insecure=True), None),
+            (mirror.parse_entry(url), "its certificate can't be verified"),
+            (mirror.parse_entry(url, Authority().certificate.decode()), "its certificate can't be verified"),
+        ):
+            reason, _ = mirror.probe(url + "/v2/", "/none", entry)
+            assert (reason or "").startswith(wanted or "") if wanted else reason is None, reason
 
 
 # --- properties ---
@@ -802,7 +1071,12 @@ def test_apply_then_remove_gives_the_same_file_and_apply_twice_equals_once(conte
         node.apply()
         assert (node.raw(), node.stamp(), node.docker.live) == once, "apply twice equals once"
         node.remove()
-        assert node.raw() == content, "apply then remove gives the same file"
+        doc = mirror.parse_document(content, "f")
+        if not mirror.predecessors(doc):
+            assert node.raw() == content, "apply then remove gives the same file"
+        else:
+            left = mirror.without(doc, mirror.predecessors(doc))
+            assert mirror.parse_document(node.raw(), "f") == left, "what OpenPAI's cache left does not come back"
 
 
 @settings(max_examples=100, deadline=None)
@@ -819,18 +1093,19 @@ def test_withdrawing_what_was_planned_gives_the_document_back(content: bytes, ur
     doc = mirror.parse_document(content, "f")
     plan = mirror.plan_apply(content, doc, None, mirror.parse_entry(url), "f")
     record = {"owned": plan.owned, "brought": plan.brought}
-    assert mirror.withdraw(plan.doc, record) == doc, "an edited file loses our entries and nothing else"
+    wanted = mirror.without(doc, mirror.predecessors(doc)) if mirror.predecessors(doc) else doc
+    assert mirror.withdraw(plan.doc, record) == wanted, "an edited file loses our entries and nothing else"
 
 
 # --- kills ---
 
 STORIES: dict[str, tuple[str | None, list[tuple[str, ...]], tuple[str, ...]]] = {
-    "first apply": ('{"features": {"x": true}}', [], ("apply", ENTRY)),
-    "first apply, no file": (None, [], ("apply", ENTRY)),
-    "changed entry": ('{"registry-mirrors": ["https://m"]}', [("apply", ENTRY)], ("apply", OTHER)),
-    "http to https": ("{}", [("apply", ENTRY)], ("apply", "https://cache:5000")),
-    "remove": ('{"features": {"x": true}}', [("apply", ENTRY)], ("remove",)),
-    "remove, no file": (None, [("apply", ENTRY)], ("remove",)),
+    "first apply": ('{"features": {"x": true}}', [], ("mirror", ENTRY)),
+    "first apply, no file": (None, [], ("mirror", ENTRY)),
+    "changed entry": ('{"registry-mirrors": ["https://m"]}', [("mirror", ENTRY)], ("mirror", OTHER)),
+    "http to https": ("{}", [("mirror", ENTRY)], ("mirror", "https://cache:5000")),
+    "remove": ('{"features": {"x": true}}', [("mirror", ENTRY)], ("remove",)),
+    "remove, no file": (None, [("mirror", ENTRY)], ("remove",)),
 }
 
 
@@ -865,7 +1140,7 @@ def test_a_kill_at_any_step_leaves_a_valid_file_that_the_next_run_finishes(
     step = 0
     while node := killed_at(story, step + 1, tmp_path / str(step)):
         step += 1
-        for each in [words] if ending == "again" else [("apply", OTHER), ("remove",)]:
+        for each in [words] if ending == "again" else [("mirror", OTHER), ("remove",)]:
             status, _, said = node.run(*each)
             assert (status, said) == (0, ""), f"after a kill at step {step} the next run finishes"
         assert node.leftovers() == [], f"a killed run's temporary files go (step {step})"
@@ -966,16 +1241,20 @@ def test_only_a_registry_is_taken_for_the_cache_and_no_proxy_is_asked(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         Thread(target=server.handle_request, daemon=True).start()
-        assert mirror.probe(f"http://127.0.0.1:{server.server_port}/v2/", "/none") == wanted, "status and header decide"
+        assert (
+            mirror.probe(f"http://127.0.0.1:{server.server_port}/v2/", "/none", mirror.parse_entry(ENTRY)) == wanted
+        ), "status and header decide"
 
 
-def test_a_certificate_that_cannot_be_verified_names_where_its_ca_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_that_cannot_be_verified_names_the_key_that_its_ca_is_given_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError(mirror.ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]"))
 
     monkeypatch.setattr(mirror.urllib.request.OpenerDirector, "open", fail)
-    reason, final = mirror.probe("https://cache:5000/v2/", "/etc/docker/certs.d/cache:5000")
-    assert "/etc/docker/certs.d/cache:5000/ca.crt" in reason, "docker looks for the CA there"
+    reason, final = mirror.probe("https://cache:5000/v2/", "/etc/docker/certs.d/cache:5000", mirror.parse_entry(ENTRY))
+    assert "give its CA as docker_cache_entry_ca" in reason, "the remedy is a key of the stack"
     assert final, "no use in trying again"
 
 
@@ -1023,12 +1302,12 @@ def test_a_stale_pid_file_and_a_second_dockerd_are_noticed(new_node: Callable[..
     pid_file = Path(node.places.pid_file)
     pid_file.parent.mkdir(parents=True)
     pid_file.write_text("77")
-    assert "is live" in node.apply(), "a pid file that names no dockerd says nothing"
+    assert "live: mirror" in node.apply(), "a pid file that names no dockerd says nothing"
     node.docker.pid = 4343
     node.docker.start()
-    assert "4242, 4343" in node.refused("apply", OTHER), "which one is meant is not guessed"
+    assert "4242, 4343" in node.refused("mirror", OTHER), "which one is meant is not guessed"
     pid_file.write_text("4343")
-    assert "is live" in node.apply(OTHER), "the pid file decides"
+    assert "live: mirror" in node.apply(OTHER), "the pid file decides"
 
 
 def test_a_file_that_root_may_not_change_is_a_clear_error(
@@ -1039,11 +1318,11 @@ def test_a_file_that_root_may_not_change_is_a_clear_error(
 
     node = new_node("{}")
     monkeypatch.setattr(os, "makedirs", refuse)
-    assert "Permission denied; run as root" in node.refused("apply", ENTRY), "with a remedy"
+    assert "Permission denied; run as root" in node.refused("mirror", ENTRY), "with a remedy"
     node.config.unlink()
     node.config.mkdir()
     monkeypatch.undo()
-    assert "not an ordinary file" in node.run("apply", ENTRY)[2], "a folder in the file's place is named"
+    assert "not an ordinary file" in node.run("mirror", ENTRY)[2], "a folder in the file's place is named"
 
 
 def test_a_hanging_tool_is_a_clear_error() -> None:
@@ -1051,7 +1330,7 @@ def test_a_hanging_tool_is_a_clear_error() -> None:
         mirror.run_tool(["sleep", "5"], 0.05)
 
 
-@pytest.mark.parametrize("words", [("apply", ENTRY), ("remove",)])
+@pytest.mark.parametrize("words", [("mirror", ENTRY), ("remove",)])
 def test_only_root_is_let_in(new_node: Callable[..., StandInNode], words: tuple[str, ...]) -> None:
     node = new_node("{}")
     node.uid = 1000
@@ -1070,7 +1349,7 @@ def test_a_clock_that_is_set_during_the_reload_is_no_new_dockerd(
         (Path(node.places.proc) / "stat").write_text(f"cpu 1\nbtime {STARTED + 7:.0f}\n")
 
     monkeypatch.setattr(node.docker, "reload", reload)
-    assert "is live" in node.apply(), "the boot moved, the process is the same"
+    assert "live: mirror" in node.apply(), "the boot moved, the process is the same"
 
 
 def test_another_dockerd_of_the_same_number_is_noticed(
@@ -1083,7 +1362,7 @@ def test_another_dockerd_of_the_same_number_is_noticed(
         node.docker.start()
 
     monkeypatch.setattr(node.docker, "reload", reload)
-    status, _, said = node.run("apply", ENTRY)
+    status, _, said = node.run("mirror", ENTRY)
     assert (status, "ended during the reload" in said) == (1, True), "its start tells them apart"
 
 
@@ -1101,6 +1380,6 @@ def test_a_second_run_waits_for_the_first(new_node: Callable[..., StandInNode]) 
 
 
 def test_the_script_runs_by_the_loader() -> None:
-    argv = [sys.executable, "-I", "-c", node_command.LOADER, "apply"]
+    argv = [sys.executable, "-I", "-c", node_command.LOADER, "mirror"]
     done = subprocess.run(argv, input=node_command.payload(SCRIPT.name), capture_output=True, check=False, text=True)
     assert (done.returncode, "required: ENTRY" in done.stderr) == (2, True), "its command line is read"

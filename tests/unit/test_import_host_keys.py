@@ -1,0 +1,49 @@
+"""Asking nodes for their host keys: against a real sshd of asyncssh's, on this machine's loopback."""
+
+import asyncio
+import socket
+
+import asyncssh
+
+from importing.host_keys import Place
+from operations.host_key_scan import Scanned, scan_all
+from settings.access import bare_key
+
+
+async def scan_server(kinds: list[str], progress: list[tuple[int, int]]) -> tuple[list[asyncssh.SSHKey], list[Scanned]]:
+    """A server with a key of each kind, scanned together with a port where nobody answers."""
+    keys = [asyncssh.generate_private_key(kind) for kind in kinds]
+    server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=keys)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        places = [
+            Place(name="up", host="127.0.0.1", port=server.get_port()),
+            Place(name="down", host="127.0.0.1", port=free.getsockname()[1]),
+            Place(name="nowhere", host="no-such-host.invalid", port=22),
+            Place(name="wrong", host="x" * 64 + ".invalid", port=22),
+        ]
+        found = await scan_all(places, lambda done, total: progress.append((done, total)))
+    server.close()
+    await server.wait_closed()
+    return keys, found
+
+
+def test_an_ed25519_key_goes_before_others_and_comes_with_its_fingerprint() -> None:
+    progress: list[tuple[int, int]] = []
+    keys, (up, down, nowhere, wrong) = asyncio.run(
+        scan_server(["ssh-rsa", "ecdsa-sha2-nistp256", "ssh-ed25519"], progress)
+    )
+    assert up.key == bare_key(keys[2].export_public_key().decode())
+    assert up.fingerprint == f"ssh-ed25519 {keys[2].get_fingerprint()}"
+    assert down.key is None
+    assert "Connect call failed" in down.problem or "refused" in down.problem
+    assert nowhere.key is None
+    assert nowhere.problem
+    assert wrong.key is None
+    assert wrong.problem
+    assert sorted(progress) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_node_without_an_ed25519_key_shows_what_it_has() -> None:
+    keys, (up, *_) = asyncio.run(scan_server(["ecdsa-sha2-nistp256"], []))
+    assert up.key == bare_key(keys[0].export_public_key().decode())
