@@ -15,7 +15,9 @@ from sandbox import azure_account
 from sandbox.identities import AZURE_KEY_FILES, write_azure_key
 from sandbox.layout import AZURE_BLOB_SERVICE, ROOT
 from sandbox.providers.azure_cloud import Cloud
+from sandbox.providers.azure_containers import AzuriteContainers
 from sandbox.providers.azure_native import AzureNativeStandIn
+from sandbox.providers.boundary import OutsideSandboxError
 from sandbox.providers.protocol import (
     Checked,
     Creation,
@@ -402,6 +404,12 @@ def test_other_types_and_functions_are_refused_by_name(program: Program) -> None
         program.check("storage:FileShare", {})
     with pytest.raises(ProviderError, match="does not serve azure-native:authorization:getClientConfig"):
         program.stand_in.invoke("azure-native:authorization:getClientConfig", {})
+
+
+def test_nothing_is_reached_where_the_sandboxs_networks_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SANDBOX_NETWORKS", raising=False)
+    with pytest.raises(OutsideSandboxError, match=r'"10\.30\.0\.3".*names no network'):
+        AzuriteContainers().names()
 
 
 # What is there, and what remains.
