@@ -38,9 +38,10 @@ class StackFolder:
     def ensure_stack(self) -> None:
         """Ciphers are a stack's own: without it there are none. Raises OperationError."""
         stacks.require_pulumi(self._stack)
-        if self._run("stack", "select").returncode == 0:
+        # Nothing is selected: pulumi would remember it for this folder, which is soon gone.
+        if self._run("stack", "--show-name").returncode == 0:
             return
-        created = self._run("stack", "init")
+        created = self._run("stack", "init", "--no-select")
         if created.returncode:
             raise OperationError(f"pulumi can't make the stack {self._stack.name}: {created.stderr.strip()}")
         self._has_created = True

@@ -118,6 +118,10 @@ def test_the_files_become_a_stack_whose_secrets_pulumi_gives_back(importing: Imp
         {"name": "pai-worker1", "host": "127.0.0.2", "user": "other", "password": "own-password"},
     ]
 
+    assert not list((importing.files.parent / "home").glob("workspaces/*")), (
+        "pulumi remembers nothing of the folder it ran in"
+    )
+
     again = importing.run("--no-scan")
     assert "nothing to change" in again.stdout, "a cipher made anew is no difference"
     assert FILE.read_text() == text
