@@ -66,7 +66,7 @@ spec:
   selector: {app: docker-registry-cache}
   ports: [{port: 5000, name: http, targetPort: 5000, nodePort: 30500}]
 """
-PULL_FOR_EVER = "while :; do docker image rm -f app:1; docker pull -q app:1 && echo PULLED || echo FAILED; done"
+PULL_FOR_EVER = "while :; do docker image rm -f app:1; docker pull -q app:1 && echo PULLED || echo FAILED; sleep 1; done"
 
 
 @pytest.fixture(autouse=True)
