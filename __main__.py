@@ -22,7 +22,8 @@ def deploy(stack: Stack) -> None:
     )
     pulumi.export("entry", stack.settings.entry)
     pulumi.export("upstream", stack.settings.upstream)
-    pulumi.export("storage", cache.storage_location if cache else None)
+    if cache:
+        pulumi.export("storage", cache.storage_location)
     pulumi.export("nodes", mirrors.results)
 
 
