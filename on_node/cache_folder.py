@@ -7,6 +7,7 @@ where the loader reads this script, compressed, from standard input and refuses 
 import argparse
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ import sys
 from typing import Iterator, List, Sequence
 
 MODE = 0o750
+MADE = "/var/lib/docker-cache-folders.json"
+"""The folders that were made here: one that somebody else made is not ours to remove, empty or not."""
 # What a file system that someone else set up may hold without being in use.
 EMPTY_ALL_THE_SAME = {"lost+found"}
 # Everything that Distribution's file-system driver keeps, folder by folder, and its scheduler's state. One name is not
@@ -96,11 +99,16 @@ def make_folder(path: str) -> bool:
     """Create the folder and those above it; whether it was new."""
     if os.path.isdir(path):
         return False
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    # Before it is made: a run that is killed in between leaves a line too many, not a folder that nobody removes.
+    remember_made(path, made=True)
     try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         os.mkdir(path, MODE)
-    except FileExistsError:
-        return False
+    except OSError:
+        remember_made(path, made=False)
+        if os.path.isdir(path):
+            return False
+        raise
     os.chmod(path, MODE)
     return True
 
@@ -122,6 +130,44 @@ def owned_by(path: str, uid: int, gid: int) -> bool:
     """Whether it belongs to the cache already (`lost+found` stays root's)."""
     facts = os.lstat(path)
     return (facts.st_uid, facts.st_gid) == (uid, gid) or os.path.basename(path) in EMPTY_ALL_THE_SAME
+
+
+def made_here() -> List[str]:
+    """The folders that were made here. A damaged list names none: then they stay."""
+    try:
+        with open(MADE) as source:
+            found = json.load(source)
+    except (FileNotFoundError, ValueError):
+        return []
+    return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []
+
+
+def remember_made(path: str, *, made: bool) -> None:
+    """Write down, in one step, whether this folder is one that was made here; no list where there is none."""
+    before = made_here()
+    paths = [each for each in before if each != path] + ([path] if made else [])
+    if paths and paths != before:
+        with open(MADE + ".new", "w") as target:
+            json.dump(paths, target)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(MADE + ".new", MADE)
+    elif not paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(MADE)
+
+
+def mounts_below(path: str) -> List[str]:
+    """What is mounted in the folder, relative to it (a bind mount has the device of its surroundings, only this list tells)."""
+    with open("/proc/self/mountinfo", "rb") as source:
+        places = [line.split()[4] for line in source]
+    named = (os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), each)) for each in places)
+    return sorted({os.path.relpath(each, path) for each in named if each.startswith(path + "/")})
+
+
+def links_of_the_cache(path: str) -> List[str]:
+    """The folders that the cache makes and that are symbolic links here, relative to the folder."""
+    return [part for part, _ in OF_THE_CACHE if part and os.path.islink(os.path.join(path, part))]
 
 
 def not_the_caches(path: str) -> List[str]:
@@ -208,6 +254,7 @@ def prepare(path: str, uid: int, gid: int) -> str:
     except (OSError, Trouble):
         if new and not os.listdir(path):
             os.rmdir(path)
+            remember_made(path, made=False)
         raise
     return "ready: {} for the cache, owner {}:{}".format(path, uid, gid)
 
@@ -217,7 +264,8 @@ def delete_data(path: str) -> None:
     refuse_surprises(path)
     if not os.path.isdir(path):
         return
-    strange = not_the_caches(path)
+    strange = ["{} (a symbolic link)".format(part) for part in links_of_the_cache(path)]
+    strange += ["{} (a mount)".format(part) for part in mounts_below(path)] + not_the_caches(path)
     if strange:
         raise Trouble(
             "{} holds what is not the cache's: {!r} and {} more, so nothing is deleted; move that, or take "
@@ -230,15 +278,19 @@ def delete_data(path: str) -> None:
 
 
 def release(path: str) -> str:
-    """Remove the folder where it is empty; the line that says what stays."""
+    """Remove the folder where it is empty and was made here; the line that says what stays."""
     try:
+        if os.path.isdir(path) and path not in made_here() and not os.listdir(path):
+            return "released: {} is empty and stays, it was not made for the cache".format(path)
         os.rmdir(path)
     except FileNotFoundError:
+        remember_made(path, made=False)
         return "released: {} is not there".format(path)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (error.errno != errno.ENOTDIR and os.listdir(path)):
             return "released: {} stays with what is in it".format(path)
         return "released: {} stays, {}".format(path, error.strerror)
+    remember_made(path, made=False)
     return "released: {} was empty, and is removed".format(path)
 
 
@@ -255,6 +307,8 @@ def run(argv: Sequence[str]) -> int:
     words.add_argument("path", metavar="PATH")
     words.add_argument("--delete-data", action="store_true", help="delete what the cache keeps there first")
     given = parser.parse_args(argv)
+    # A hardened root's 077 would close the folders above to the cache's user.
+    os.umask(0o022)
     try:
         path = checked_path(given.path)
         if given.command == "prepare":

@@ -34,6 +34,14 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(name="made", autouse=True)
+def list_of_made_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the script writes down what it made, away from this machine's own."""
+    path = tmp_path / "made.json"
+    monkeypatch.setattr(folder, "MADE", str(path))
+    return path
+
+
 def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
     status = folder.run([str(word) for word in argv])
     said = capsys.readouterr()
@@ -236,26 +244,96 @@ def test_what_is_no_users_number_is_refused(number: str) -> None:
         folder.run(["prepare", "/nowhere/cache", number, "1"])
 
 
-def test_release_removes_an_empty_folder_and_leaves_data(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@needs_root
+def test_release_removes_an_empty_folder_that_it_made_and_leaves_data(
+    base: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = base / "cache"
-    path.mkdir()
+    run(capsys, "prepare", path, UID, GID)
     (path / "docker").mkdir()
     assert run(capsys, "release", path) == (0, f"released: {path} stays with what is in it\n", ""), (
-        "data is never deleted"
+        "data is never deleted unasked"
     )
+    run(capsys, "prepare", path, UID, GID)
     (path / "docker").rmdir()
     assert run(capsys, "release", path) == (0, f"released: {path} was empty, and is removed\n", ""), (
-        "an empty folder goes"
+        "an empty folder goes, it was made here"
     )
     assert not path.exists(), "it went"
+    assert not made.exists(), "with the note of it"
     assert run(capsys, "release", path) == (0, f"released: {path} is not there\n", ""), "and may be gone already"
     path.touch()
-    assert run(capsys, "release", path)[0] == 0, "a file in its place is nothing of ours"
+    assert run(capsys, "release", path) == (0, f"released: {path} stays, Not a directory\n", ""), "a file is not ours"
     assert path.exists(), "and stays"
 
 
-def test_the_data_is_deleted_where_that_is_asked_for(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@needs_root
+@pytest.mark.parametrize("flags", [(), ("--delete-data",)])
+def test_an_empty_folder_that_was_there_before_stays(
+    base: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
     path = base / "cache"
+    path.mkdir()
+    run(capsys, "prepare", base / "another", UID, GID)
+    run(capsys, "prepare", path, UID, GID)
+    wanted = (0, f"released: {path} is empty and stays, it was not made for the cache\n", "")
+    assert run(capsys, "release", path, *flags) == wanted, "it is somebody's"
+    assert path.is_dir(), "and stays"
+    assert run(capsys, "release", base / "another", *flags)[1].endswith("is removed\n"), "each is known by its path"
+
+
+@needs_root
+def test_folders_made_in_vain_or_noted_in_a_damaged_list_do_not_count_as_made(
+    base: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = base / "cache"
+    for call in ("mkdir", "chown"):
+        monkeypatch.setattr(os, call, refuse(errno.EROFS))
+        assert run(capsys, "prepare", path, UID, GID)[0] == 1, "it could not be made"
+        monkeypatch.undo()
+        monkeypatch.setattr(folder, "MADE", str(made))
+        assert not made.exists(), f"after {call}, nothing was made"
+    run(capsys, "prepare", path, UID, GID)
+    for damage in ("{", "{}", "[1]"):
+        made.write_text(damage)
+        assert "stays" in run(capsys, "release", path)[1], "what is not known to be ours stays"
+
+
+@needs_root
+def test_a_kill_between_the_list_and_the_folder_leaves_nothing_that_stays(
+    base: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = base / "cache"
+
+    def kill(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for call in ("mkdir", "chmod", "chown"):
+        monkeypatch.setattr(os, call, kill)
+        with pytest.raises(KeyboardInterrupt):
+            folder.run(["prepare", str(path), str(UID), str(GID)])
+        monkeypatch.undo()
+        monkeypatch.setattr(folder, "MADE", str(made))
+        assert run(capsys, "prepare", path, UID, GID)[0] == 0, f"a kill at {call} hinders no later run"
+        assert run(capsys, "release", path)[1].endswith("is removed\n"), f"made here, also after a kill at {call}"
+
+
+@needs_root
+def test_the_folders_above_can_be_entered_whatever_roots_umask_is(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.umask(0o077)
+    try:
+        assert run(capsys, "prepare", base / "a" / "cache", UID, GID)[0] == 0, "the cache's user gets there"
+    finally:
+        os.umask(before)
+
+
+def test_the_data_is_deleted_where_that_is_asked_for(
+    base: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = base / "cache"
+    folder.remember_made(str(path), made=True)
     (path / "docker/registry/v2/blobs").mkdir(parents=True)
     (path / "docker/registry/v2/blobs/data").write_text("layer")
     (path / "scheduler-state.json").touch()
@@ -266,7 +344,44 @@ def test_the_data_is_deleted_where_that_is_asked_for(base: Path, capsys: pytest.
     wanted = (0, f"released: {path} was empty, and is removed\n", "")
     assert run(capsys, "release", path, "--delete-data") == wanted, "all of it was the cache's"
     assert (kept / "file").exists(), "a link is not followed"
+    assert not made.exists(), "nothing is noted any more"
     assert run(capsys, "release", path, "--delete-data")[0] == 0, "and may be gone already"
+
+
+@pytest.mark.parametrize("part", ["docker", "docker/registry"])
+def test_data_that_lies_behind_a_link_is_not_deleted(base: Path, capsys: pytest.CaptureFixture[str], part: str) -> None:
+    path, elsewhere = base / "cache", base / "elsewhere"
+    blob = elsewhere / "docker/registry/v2/blob"
+    blob.mkdir(parents=True)
+    (path / part).parent.mkdir(parents=True)
+    (path / part).symlink_to(elsewhere / part)
+    status, out, err = run(capsys, "release", path, "--delete-data")
+    assert (status, out, f"'{part} (a symbolic link)' and " in err) == (1, "", True), (
+        "where it leads is not ours to say"
+    )
+    assert blob.exists(), "nothing is deleted"
+    assert (path / part).is_symlink(), "not even the link"
+
+
+@needs_root
+def test_data_that_another_file_system_is_mounted_in_is_not_deleted(base: Path) -> None:
+    """In a mount namespace of its own, with a bind mount: its device is the same, so only the kernel's list tells."""
+    path, elsewhere = base / "cache", base / "else where"
+    mounted = path / "docker/registry/v2/blobs mounted"
+    for each in (mounted, elsewhere):
+        each.mkdir(parents=True)
+    (elsewhere / "his").touch()
+    trial = (
+        f'mount --bind "{elsewhere}" "{mounted}" && exec "{sys.executable}" "{SCRIPT}" release "{path}" --delete-data'
+    )
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", trial], capture_output=True, check=False, text=True)
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this machine lets nobody mount")
+    remember(line.partition(": ")[2] for line in done.stderr.splitlines())
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert "'docker/registry/v2/blobs mounted (a mount)' and 0 more" in done.stderr, "it is named"
+    assert (elsewhere / "his").exists(), "nothing is deleted there"
+    assert mounted.exists(), "nor around it"
 
 
 def test_what_is_not_the_caches_keeps_the_data_from_being_deleted(
