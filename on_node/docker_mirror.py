@@ -35,6 +35,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 from urllib.parse import urlsplit
 
 MIRRORS, INSECURE = "registry-mirrors", "insecure-registries"
+CERTIFICATE_FILE = "docker-cache.crt"
 ALWAYS_INSECURE = {"127.0.0.0/8", "::1/128"}
 # What docker reloads and `docker info` does not show: moby daemon/reload.go, reload_unix.go, of 20.10 to 29.
 UNSEEN = (
@@ -268,7 +269,8 @@ def render(doc: Document, model: Optional[bytes]) -> bytes:
 
 def withdraw(doc: Document, record: Record) -> Document:
     """The document without what the record calls ours; everything else keeps its place."""
-    left = OrderedDict(doc)
+    # OpenPAI's playbook may have been run beside our mirror, or we were killed before its pair was replaced.
+    left = without(doc, [url for url in record["owned"].get(MIRRORS, []) if url.startswith("http:")], (INSECURE,))
     for key, ours in record["owned"].items():
         for entry in ours:
             found = [at for at, item in enumerate(left.get(key, [])) if alike(key, item, entry)][:1]
@@ -293,15 +295,20 @@ def without_ours(
     return (None if before is None and not base else render(base, raw)), base
 
 
-def predecessors(doc: Document) -> List[str]:
-    """What OpenPAI's own docker-cache left: a URL with its port, where docker wants `host:port`; it is a mirror as well."""
-    return [entry for entry in doc.get(INSECURE, []) if re.match("http://[^/]+:30500/?$", entry)]
+def predecessors(doc: Document, url: str) -> List[str]:
+    """The URLs that OpenPAI's own docker-cache left in both lists, where docker wants `host:port` in the second.
+
+    Beside our own mirror, its URL there can't be told from such a pair: it counts before we come as it does afterwards.
+    """
+    mirrors = forms(MIRRORS, doc.get(MIRRORS, []) + [url])
+    found = [item for item in doc.get(INSECURE, []) if re.match("http://[^/]+:[0-9]+/?$", item)]
+    return [item for item in OrderedDict.fromkeys(found) if mirror_form(item) in mirrors]
 
 
-def without(doc: Document, urls: Sequence[str]) -> Document:
-    """The document without these URLs in either list; a list that had nothing else goes."""
+def without(doc: Document, urls: Sequence[str], keys: Sequence[str] = (MIRRORS, INSECURE)) -> Document:
+    """The document without these URLs in the two lists; a list that had nothing else goes."""
     left, gone = OrderedDict(doc), forms(MIRRORS, urls)
-    for key in (MIRRORS, INSECURE):
+    for key in keys:
         kept = [item for item in doc.get(key, []) if mirror_form(item) not in gone]
         if kept != doc.get(key, []):
             left[key] = kept
@@ -320,11 +327,12 @@ def plan_apply(
 ) -> Plan:
     """How the file has to look for the entry to be first among the mirrors, and whose the entries are."""
     before, base = without_ours(raw, doc, record, path)
-    replaced = predecessors(doc)
-    if replaced:
+    replaced = list(OrderedDict.fromkeys(still_replaced(record) + predecessors(doc, entry.url)))
+    left = without(base, replaced)
+    if left != base:
         # They are not put back: what they point at goes, or is gone already.
-        base = without(base, replaced)
-        before = None if before is None else render(base, before)
+        first = unpack(record["before"]) if record else raw
+        base, before = left, None if first is None and not left else render(left, before)
     wanted, owned, need = OrderedDict(base), {}, {}  # type: Document, Entries, Entries
     for key, value in [(MIRRORS, entry.url)] + ([(INSECURE, entry.hostport)] if entry.insecure else []):
         need[key] = [value]
@@ -332,7 +340,7 @@ def plan_apply(
         if not any(alike(key, item, value) for item in listed):
             owned[key] = [value]
             wanted[key] = [value] + listed if key == MIRRORS else listed + [value]
-    gone = not_wanted(merged(record["owned"] if record else {}, {MIRRORS: replaced, INSECURE: replaced}), wanted)
+    gone = not_wanted(record["owned"] if record else {}, replaced, wanted)
     brought = [key for key in owned if key not in base]
     if same(wanted, doc):
         content = raw
@@ -344,11 +352,18 @@ def plan_apply(
 def plan_remove(raw: Optional[bytes], doc: Document, record: Record, path: str) -> Plan:
     """How the file has to look without us."""
     before, base = without_ours(raw, doc, record, path)
-    return Plan(before, base, before, {}, [], {}, not_wanted(record["owned"], base), None, None, [])
+    replaced = still_replaced(record)
+    return Plan(before, base, before, {}, [], {}, not_wanted(record["owned"], replaced, base), None, None, replaced)
 
 
-def not_wanted(entries: Entries, doc: Document) -> Entries:
-    """Earlier entries that the document no longer asks for, as docker would show them."""
+def still_replaced(record: Optional[Record]) -> List[str]:
+    """OpenPAI's URLs that a killed run took out of the file, which docker may have all the same."""
+    return record.get("replaced", []) if record else []
+
+
+def not_wanted(owned: Entries, replaced: List[str], doc: Document) -> Entries:
+    """Earlier entries, ours and OpenPAI's, that the document no longer asks for, as docker would show them."""
+    entries = merged(owned, {MIRRORS: replaced, INSECURE: replaced})
     return {key: [e for e in forms(key, old) if e not in forms(key, doc.get(key, []))] for key, old in entries.items()}
 
 
@@ -555,7 +570,7 @@ def certificate_for(places: Places, entry: Entry, record: Optional[Record]) -> O
     if entry.certificate is None:
         return None
     folder = os.path.join(places.certificates, entry.hostport)
-    path = os.path.join(folder, "docker-cache.crt")
+    path = os.path.join(folder, CERTIFICATE_FILE)
     made = [f for f in (places.certificates, folder) if not os.path.isdir(f)]
     made += [f for old in certificates(record) if old["path"] == path for f in old["folders"] if f not in made]
     return {"path": path, "digest": digest(entry.certificate.encode("utf-8")), "folders": made}
@@ -825,8 +840,14 @@ def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
     try:
         trust = ssl.create_default_context(cadata=entry.certificate)
         trust.load_default_certs()
+        # As docker verifies: what is given is a root even if another signed it (X509_V_FLAG_PARTIAL_CHAIN), and need not be as
+        # strict as Python 3.13 wants it.
+        trust.verify_flags = trust.verify_flags & ~ssl.VERIFY_X509_STRICT | 0x80000
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.crt"))):
-            trust.load_verify_locations(path)
+            # Ours counts as it will be, not as it is there now; docker skips what is no certificate.
+            if os.path.basename(path) != CERTIFICATE_FILE:
+                with contextlib.suppress(ssl.SSLError):
+                    trust.load_verify_locations(path)
         if not entry.verified:
             trust.check_hostname = False
             trust.verify_mode = ssl.CERT_NONE
@@ -955,6 +976,7 @@ def record_of(node: Node, plan: Plan, contents: Sequence[Optional[bytes]], *, un
         "before": None if plan.before is None else base64.b64encode(plan.before).decode("ascii"),
         "mtime": old["mtime"] if kept else node.mtime,
         "unfinished": unfinished,
+        "replaced": plan.replaced if unfinished else [],
         "certificates": ([plan.certificate] if plan.certificate else [])
         + [old for old in certificates(node.record) if unfinished and old != plan.certificate],
     }
@@ -1013,7 +1035,7 @@ def take_back(places: Places, node: Node, plan: Plan, former: Optional[bytes], r
     """Restore files, docker and record as they were, and say why; `former` is what the certificate's file held."""
     if plan.certificate and former is None:
         drop(plan.certificate)
-    elif plan.certificate:
+    elif plan.certificate and read_file(plan.certificate["path"])[0] != former:
         write_file(plan.certificate["path"], former)
     ending = "daemon.json and docker are as they were"
     if read_file(node.path)[0] != node.raw:
@@ -1031,11 +1053,11 @@ def take_back(places: Places, node: Node, plan: Plan, former: Optional[bytes], r
 
 def reload_former(places: Places, node: Node, plan: Plan) -> Optional[str]:
     """Make docker forget the change; the reason where it does not."""
-    live, owned = live_settings(node.info), node.record["owned"] if node.record else {}
+    live = live_settings(node.info)
     gone = {key: [form for form in forms(key, items) if form not in live[key]] for key, items in plan.need.items()}
     need = {
-        key: [item for item in items if item in node.doc.get(key, []) and forms(key, [item])[0] in live[key]]
-        for key, items in owned.items()
+        key: [item for item in items if item in forms(key, node.doc.get(key, [])) and item in live[key]]
+        for key, items in plan.gone.items()
     }
     # Whatever docker took of a key that was not there, it keeps unless the key is there, empty.
     former = OrderedDict(node.doc)
@@ -1074,10 +1096,13 @@ def apply(places: Places, entry: Entry, owner: Optional[str] = None, *, allow: b
         if stale:
             former = look(stale, None, stale["config"])
             carry_out(places, former, plan_remove(former.raw, former.doc, stale, former.path), reload=False)
+            # Its certificate went with it, and the folders that are now to be made anew.
+            plan = plan._replace(certificate=certificate_for(places, entry, None))
         said = carry_out(places, node, plan, entry.certificate, reload=docker.pid is not None and not settled)
-        said = ["in the place of OpenPAI's " + url for url in plan.replaced] + said
+        said = ["replaced OpenPAI's " + url for url in plan.replaced] + said
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
-        return success(entry, node, "certificate placed" if settled else "reloaded", said)
+        done = "certificate placed" if plan.certificate else "certificate given up"
+        return success(entry, node, done if settled else "reloaded", said)
 
 
 def success(entry: Entry, node: Node, done: str, more: Sequence[str]) -> str:
@@ -1096,11 +1121,14 @@ def remove(places: Places, owner: Optional[str] = None, *, allow: bool) -> str:
     A node that gets another name is another Command to Pulumi, made before the old name's is deleted: without the owner,
     that deletion would take out the mirror that the new name has just been given.
     """
-    if not os.path.exists(places.record):
+    if not os.path.exists(places.state):
         return NOTHING_OF_OURS
     with locked(places):
         record = load_record(places)
         if record is None:
+            # A run that was killed before its record, or after it.
+            tidy(places, places.config, None)
+            drop_original(places, read_file(places.config)[0])
             return NOTHING_OF_OURS
         keeper = record.get("owner")
         if owner and keeper and owner != keeper:
@@ -1185,6 +1213,8 @@ def run(argv: Sequence[str], places: Places) -> int:
             help="let the reload apply other edits that wait in daemon.json too",
         )
     words = parser.parse_args(argv)
+    # A hardened root's 077 would close the folders of certificates to clients that are not root.
+    os.umask(0o022)
     try:
         refuse_all_but_root()
         if words.command == "mirror":

@@ -1,8 +1,10 @@
 """What docker_mirror.py does to a node's docker and its daemon.json, against a stand-in for dockerd."""
 
+import datetime
 import hashlib
 import importlib.util
 import io
+import ipaddress
 import json
 import os
 import signal
@@ -21,6 +23,9 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,7 +186,7 @@ class StandInNode:
             patch.setattr(mirror.os, "geteuid", lambda: self.uid)
             patch.setattr(mirror.os, "kill", self.step(self.kill))
             patch.setattr(mirror.os, "fsync", self.step(lambda _: None))
-            for name in ("replace", "unlink", "mkdir"):
+            for name in ("replace", "unlink", "mkdir", "rmdir"):
                 patch.setattr(mirror.os, name, self.step(getattr(os, name)))
             yield
 
@@ -258,7 +263,7 @@ def test_apply_puts_the_mirror_first_and_keeps_everything_else(
     new_node: Callable[..., StandInNode], content: str | None, entry: str, wanted: dict[str, Any]
 ) -> None:
     node = new_node(content)
-    more = f"; in the place of OpenPAI's {ENTRY}" if content and '["http://10.0.0.1:30500"]' in content else ""
+    more = f"; replaced OpenPAI's {ENTRY}" if content and '["http://10.0.0.1:30500"]' in content else ""
     assert node.apply(entry) == f"live: mirror {entry}, docker 20.10.24, reloaded{more}\n", "one stable line"
     assert node.doc() == wanted, "exactly our entries are added, ours first"
     assert node.docker.live == wanted, "docker has taken the file"
@@ -784,13 +789,13 @@ def openpai(**others: Any) -> str:
 def test_openpais_entries_are_replaced_in_one_reload_and_never_come_back(new_node: Callable[..., StandInNode]) -> None:
     node = new_node(openpai(debug=True))
     said = node.apply()
-    assert said == f"live: mirror {ENTRY}, docker 20.10.24, reloaded; in the place of OpenPAI's {OTHER}\n", "it says so"
+    assert said == f"live: mirror {ENTRY}, docker 20.10.24, reloaded; replaced OpenPAI's {OTHER}\n", "it says so"
     wanted = {"debug": True, "registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT]}
     assert (node.doc(), node.docker.live, node.docker.reloads) == (wanted, wanted, 1), "a node has one or the other"
     assert "nothing touched" in node.apply(), "a second run finds nothing to do"
-    assert "daemon.json.original" in node.remove() or node.raw() == b'{"debug": true}', (
-        "what was there at first is kept"
-    )
+    kept = f"removed: other changes in daemon.json kept; what it was at first is in {node.places.state}\n"
+    assert node.remove() == kept, "it says that the file is not what it was at first"
+    assert Path(node.places.original).read_text() == openpai(debug=True), "which is kept"
     assert node.raw() == b'{"debug": true}', "a mirror that is gone would not be put back"
     assert node.docker.live["registry-mirrors"] == [], "docker has forgotten it too"
 
@@ -818,20 +823,85 @@ def test_openpais_playbook_run_after_us_is_put_right(new_node: Callable[..., Sta
     doc = node.doc()
     node.write(json.dumps({key: [*value, OTHER] for key, value in doc.items()}))
     node.docker.reload()
-    assert "in the place of OpenPAI's" in node.apply(), "it says so"
+    assert node.apply().endswith(f"; replaced OpenPAI's {OTHER}\n"), "it says so"
     assert (node.doc(), node.docker.live) == (doc, doc), "only ours is left"
     again = {"registry-mirrors": [ENTRY], "insecure-registries": [HOSTPORT, ENTRY]}
     node.write(json.dumps(again))
     node.docker.reload()
     node.apply()
     assert node.doc() == doc, "its URL in the wrong list goes as well"
+    node.write(json.dumps(again))
+    node.docker.reload()
+    node.remove()
+    assert node.doc() == {}, "also where the mirror is taken out at once"
+    assert node.docker.live == {"registry-mirrors": [], "insecure-registries": []}, "from docker too"
+
+
+def test_openpais_playbook_run_where_there_was_no_file_leaves_none_behind(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.apply()
+    node.write(json.dumps({key: [*value, OTHER] for key, value in node.doc().items()}))
+    node.docker.reload()
+    node.apply()
+    assert node.remove() == "removed: daemon.json as it was\n", "there was none"
+    assert node.raw() is None, "and there is none"
+
+
+def test_openpais_entry_of_any_port_is_known_by_standing_in_both_lists(new_node: Callable[..., StandInNode]) -> None:
+    registry = "http://m:5000"
+    node = new_node(json.dumps({"registry-mirrors": [registry], "insecure-registries": ["x:1", registry, registry]}))
+    assert node.apply().endswith(f"reloaded; replaced OpenPAI's {registry}\n"), "it is said once"
+    assert node.doc() == {"registry-mirrors": [ENTRY], "insecure-registries": ["x:1", HOSTPORT]}, (
+        "OpenPAI wrote a custom registry in the same way"
+    )
+
+
+def test_openpais_entries_are_no_edit_that_waits(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node('{"debug": true}')
+    node.write(openpai(debug=True))
+    assert "replaced OpenPAI's" in node.apply(), "docker had not even read them"
+    node.write(json.dumps({**json.loads(openpai()), "labels": ["a"], "debug": True}))
+    assert ": labels; reload" in node.refused("mirror", ENTRY), "others beside them still wait"
+
+
+@pytest.mark.parametrize("entry", [ENTRY, OTHER])
+@pytest.mark.parametrize("ending", ["again", "remove"])
+def test_a_kill_around_openpais_entries_is_finished_by_the_next_run(entry: str, ending: str, tmp_path: Path) -> None:
+    for step in range(1, 100):
+        node = StandInNode(tmp_path / str(step), openpai(debug=True))
+        node.kill_at = step
+        try:
+            node.run("mirror", entry)
+        except Killed:
+            node.kill_at = 0
+        else:
+            assert step > 10, "the run has to have been killed at many steps"
+            return
+        began = node.raw() != openpai(debug=True).encode()
+        assert len(node.doc()["registry-mirrors"]) == 1, f"a mirror is there at any moment (step {step})"
+        if ending == "again":
+            node.apply(entry)
+            hostport = entry.removeprefix("http://")
+            wanted = {"debug": True, "registry-mirrors": [entry], "insecure-registries": [hostport]}
+            assert node.doc() == wanted, f"the next run finishes (step {step})"
+            live = mirror.live_settings(node.docker.info())
+            assert (live["registry-mirrors"], live["insecure-registries"]) == ([entry + "/"], [hostport]), step
+            began = True
+        recorded = Path(node.places.record).exists()
+        node.remove()
+        theirs = json.loads(openpai(debug=True))
+        untouched = not began and (entry != OTHER or not recorded)
+        assert node.doc() == (theirs if untouched else {"debug": True}), f"never half of a pair (step {step})"
+        assert node.leftovers() == [], f"a killed run's temporary files go (step {step})"
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        {"registry-mirrors": ["http://m:5000"], "insecure-registries": ["http://m:5000"]},
         {"registry-mirrors": [OTHER], "insecure-registries": [OTHER_HOSTPORT]},
+        {"registry-mirrors": ["https://m"], "insecure-registries": [OTHER]},
+        {"registry-mirrors": ["http://m"], "insecure-registries": ["http://m"]},
+        {"registry-mirrors": ["https://m:1"], "insecure-registries": ["https://m:1"]},
     ],
 )
 def test_what_only_looks_like_openpais_is_left_alone(
@@ -843,6 +913,41 @@ def test_what_only_looks_like_openpais_is_left_alone(
         assert [item for item in node.doc()[key] if item not in (ENTRY, HOSTPORT)] == entries, (
             "it is the administrator's"
         )
+    assert "replaced" not in node.apply(), "and stays so"
+    node.remove()
+    assert node.doc() == content, "all the time"
+
+
+def test_an_insecure_url_of_the_administrators_beside_our_https_mirror_is_his(
+    new_node: Callable[..., StandInNode],
+) -> None:
+    node = new_node(json.dumps({"insecure-registries": [SECURE]}))
+    node.apply(SECURE)
+    node.write(json.dumps({**node.doc(), "log-driver": "json-file"}))
+    node.remove()
+    assert node.doc() == {"insecure-registries": [SECURE], "log-driver": "json-file"}, "OpenPAI wrote no https"
+
+
+def test_half_a_reload_gives_openpais_entries_back_to_docker(
+    new_node: Callable[..., StandInNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = new_node(openpai())
+    asked: list[object] = []
+    real = mirror.reload_and_prove
+
+    def half() -> None:
+        node.docker.live.update({k: v for k, v in node.docker.file().items() if k == "registry-mirrors"})
+
+    def prove(places: object, facts: object, need: object, gone: object) -> object:
+        asked.append(need)
+        return real(places, facts, need, gone)
+
+    monkeypatch.setattr(node.docker, "reload", half)
+    monkeypatch.setattr(mirror, "reload_and_prove", prove)
+    assert "daemon.json and docker are as they were" in node.refused("mirror", ENTRY), "docker took the mirror alone"
+    assert asked[-1] == {"registry-mirrors": [OTHER + "/"], "insecure-registries": [OTHER_HOSTPORT]}, (
+        "what was live is seen to be live again"
+    )
 
 
 def test_a_failed_change_leaves_openpais_entries_live(new_node: Callable[..., StandInNode]) -> None:
@@ -911,6 +1016,41 @@ def test_the_administrators_files_beside_it_stay(certified: Certified) -> None:
     assert [path.name for path in certified.folder.iterdir()] == ["ca.crt"], "his is not ours to remove"
 
 
+def test_the_folders_can_be_entered_whatever_roots_umask_is(certified: Certified) -> None:
+    before = os.umask(0o077)
+    try:
+        certified.apply(PEM)
+    finally:
+        os.umask(before)
+    for folder in (certified.folder, certified.folder.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755, "clients that are not root read it too"
+
+
+def test_a_certificate_beside_an_entry_of_the_administrators_is_ours_alone(
+    new_node: Callable[..., StandInNode],
+) -> None:
+    content = json.dumps({"registry-mirrors": [SECURE]})
+    certified = Certified(new_node(content))
+    assert "certificate placed" in certified.apply(PEM), "his entry serves, without a reload"
+    assert (certified.node.raw(), certified.node.docker.reloads) == (content.encode(), 0), "his file is not touched"
+    assert certified.node.remove() == "removed: daemon.json as it was\n", "the certificate was ours"
+    assert not Path(certified.node.places.certificates).exists(), "and is gone"
+    assert certified.node.raw() == content.encode(), "the entry is his"
+
+
+def test_a_docker_that_reads_another_file_now_keeps_the_certificate_as_ours(
+    certified: Certified, tmp_path: Path
+) -> None:
+    certified.apply(PEM)
+    certified.node.config = tmp_path / "new.json"
+    certified.node.argv[-1] = str(certified.node.config)
+    certified.node.docker.start()
+    certified.apply(PEM)
+    assert certified.file.read_text() == PEM, "docker looks for it in the same place"
+    certified.node.remove()
+    assert not Path(certified.node.places.certificates).exists(), "the folders were ours"
+
+
 def test_another_certificate_is_placed_without_a_reload(certified: Certified) -> None:
     certified.apply(PEM)
     reloads = certified.node.docker.reloads
@@ -928,7 +1068,7 @@ def test_one_that_somebody_removed_is_placed_again(certified: Certified) -> None
 
 def test_one_that_is_no_longer_asked_for_goes(certified: Certified) -> None:
     certified.apply(PEM)
-    certified.apply(None)
+    assert certified.apply(None) == f"live: mirror {SECURE}, docker 20.10.24, certificate given up\n", "it says so"
     assert not certified.folder.exists(), "no certificate is asked for"
     certified.apply(PEM)
     certified.apply(None, ENTRY)
@@ -941,6 +1081,8 @@ def test_one_that_somebody_changed_stays_and_that_is_said(certified: Certified) 
     said = certified.node.remove()
     assert said == f"removed: {certified.file} was changed by somebody and stays\n", "it says so"
     assert certified.file.read_text() == "his"
+    certified.apply(PEM)
+    assert certified.file.read_text() == PEM, "where one is wanted, it is put right"
 
 
 def test_a_failed_change_takes_the_certificate_back(certified: Certified) -> None:
@@ -948,11 +1090,35 @@ def test_a_failed_change_takes_the_certificate_back(certified: Certified) -> Non
     status, _, said = certified.run(PEM, "mirror", SECURE, "--ca", sha(PEM))
     assert (status, "is not live" in said) == (1, True), "docker did not take the mirror"
     assert not certified.folder.exists(), "nothing of it stays"
-    certified.node.docker.obedient = True
+    assert not Path(certified.node.places.certificates).exists(), "nor its folders"
+    assert not Path(certified.node.places.state).exists(), "nor a record"
+
+
+def test_a_failed_change_brings_the_former_certificate_back(certified: Certified) -> None:
     certified.apply(PEM)
+    record = Path(certified.node.places.record).read_bytes()
     certified.node.docker.obedient = False
-    certified.run(OTHER_PEM, "mirror", "https://cache:5000/", "--ca", sha(OTHER_PEM))
-    assert certified.file.read_text() in (PEM, OTHER_PEM), "never half a file"
+    status, _, said = certified.run(OTHER_PEM, "mirror", SECURE, "--insecure", "--ca", sha(OTHER_PEM))
+    assert (status, "is not live" in said) == (1, True), "docker did not take the change"
+    assert certified.file.read_text() == PEM, "the former one is there again"
+    assert Path(certified.node.places.record).read_bytes() == record, "and counts as ours"
+
+
+def test_a_folder_that_takes_no_certificate_leaves_everything_as_it_was(
+    certified: Certified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certified.apply(PEM)
+    inode = certified.file.stat().st_ino
+
+    def refuse(source: str, target: str) -> None:
+        if target == str(certified.file):
+            raise OSError(28, "No space left on device", source, None, target)
+        Path(source).rename(target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    status, _, said = certified.run(OTHER_PEM, "mirror", SECURE, "--ca", sha(OTHER_PEM))
+    assert (status, "taken back" in said, "No space left" in said) == (1, True, True), "file and reason"
+    assert (certified.file.read_text(), certified.file.stat().st_ino) == (PEM, inode), "the former one was not touched"
 
 
 def test_a_certificate_other_than_the_one_named_is_refused(certified: Certified) -> None:
@@ -962,28 +1128,53 @@ def test_a_certificate_other_than_the_one_named_is_refused(certified: Certified)
     assert not certified.folder.exists()
 
 
-@pytest.mark.parametrize("words", [("mirror", SECURE, "--ca", sha(OTHER_PEM)), ("remove",)])
-def test_a_kill_around_the_certificate_is_finished_by_the_next_run(words: tuple[str, ...], tmp_path: Path) -> None:
+PLACE, PLACE_OTHER = ((pem, ("mirror", SECURE, "--ca", sha(pem))) for pem in (PEM, OTHER_PEM))
+WITHOUT: tuple[str | None, tuple[str, ...]] = (None, ("mirror", SECURE))
+
+
+@pytest.mark.parametrize("ending", ["again", "remove"])
+@pytest.mark.parametrize(
+    ("before", "killed", "wanted"),
+    [
+        (None, PLACE, PEM),
+        (WITHOUT, PLACE, PEM),
+        (PLACE, PLACE_OTHER, OTHER_PEM),
+        (PLACE, WITHOUT, None),
+        (PLACE, (None, ("mirror", ENTRY)), None),
+        (PLACE, (None, ("remove",)), None),
+    ],
+)
+def test_a_kill_around_the_certificate_is_finished_by_the_next_run(
+    before: tuple[str | None, tuple[str, ...]] | None,
+    killed: tuple[str | None, tuple[str, ...]],
+    wanted: str | None,
+    ending: str,
+    tmp_path: Path,
+) -> None:
     for step in range(1, 100):
         certified = Certified(StandInNode(tmp_path / str(step), "{}"))
-        certified.apply(PEM)
+        if before:
+            certified.run(before[0], *before[1])
         certified.node.steps, certified.node.kill_at = 0, step
-        pem = OTHER_PEM if words[0] == "mirror" else None
         try:
-            certified.run(pem, *words)
+            certified.run(killed[0], *killed[1])
         except Killed:
             certified.node.kill_at = 0
         else:
-            break
+            assert step > 10, "the run has to have been killed at many steps"
+            return
         if certified.file.exists():
             assert certified.file.read_text() in (PEM, OTHER_PEM), "never half a file"
-        assert certified.run(pem, *words)[0] == 0, f"the next run finishes (step {step})"
-        if words[0] == "mirror":
-            assert certified.file.read_text() == OTHER_PEM
-            certified.node.remove()
+        if ending == "again":
+            assert certified.run(killed[0], *killed[1])[0] == 0, f"the next run finishes (step {step})"
+            assert (certified.file.read_text() if certified.file.exists() else None) == wanted, f"step {step}"
+            assert not wanted or [path.name for path in certified.folder.iterdir()] == [certified.file.name], (
+                f"a killed run's temporary files go (step {step})"
+            )
+        certified.node.remove()
         assert not Path(certified.node.places.certificates).exists(), f"nothing stays (step {step})"
-        assert not Path(certified.node.places.record).exists(), f"no record stays (step {step})"
-    assert step > 5, "the run has to have been killed at many steps"
+        assert not Path(certified.node.places.state).exists(), f"no record stays (step {step})"
+        assert certified.node.raw() == b"{}", f"the file is as it was (step {step})"
 
 
 def test_an_entry_that_is_not_to_be_verified_is_insecure_to_docker(new_node: Callable[..., StandInNode]) -> None:
@@ -995,12 +1186,35 @@ def test_an_entry_that_is_not_to_be_verified_is_insecure_to_docker(new_node: Cal
     assert node.docker.live["insecure-registries"] == [], "for docker too"
 
 
+Signer = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
+
+
+def signed(
+    name: str, by: Signer | None = None, host: str | None = None
+) -> tuple[ec.EllipticCurvePrivateKey, str, x509.Certificate]:
+    """A key with its certificate, as text and parsed: an authority's, or a server's where a host is given."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder(by[1].subject if by else subject, subject, key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
+    builder = builder.add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
+    if host:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
+        builder = builder.add_extension(names, critical=False)
+    made = builder.sign(by[0] if by else key, hashes.SHA256())
+    return key, made.public_bytes(serialization.Encoding.PEM).decode(), made
+
+
 @contextmanager
-def https_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+def https_server(tmp_path: Path, pair_file: Path | None = None) -> Iterator[tuple[str, str]]:
     """A registry over https: its URL and its CA."""
     authority = Authority()
-    pair = authority.issue("registry", None, ("127.0.0.1",))
-    (tmp_path / "pair.pem").write_bytes(pair.certificate + pair.key)
+    if pair_file is None:
+        pair = authority.issue("registry", None, ("127.0.0.1",))
+        pair_file = tmp_path / "pair.pem"
+        pair_file.write_bytes(pair.certificate + pair.key)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -1013,7 +1227,7 @@ def https_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pair.pem")
+    context.load_cert_chain(pair_file)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"https://127.0.0.1:{server.server_port}", authority.certificate.decode()
@@ -1030,6 +1244,33 @@ def test_the_cache_is_asked_with_the_certificate_that_is_still_to_be_placed(tmp_
         ):
             reason, _ = mirror.probe(url + "/v2/", "/none", entry)
             assert (reason or "").startswith(wanted or "") if wanted else reason is None, reason
+
+
+def test_a_certificate_that_is_to_be_replaced_does_not_speak_for_the_new_one(tmp_path: Path) -> None:
+    other = signed("another CA")[1]
+    with https_server(tmp_path) as (url, ca):
+        (tmp_path / "docker-cache.crt").write_text(ca)
+        for entry in (mirror.parse_entry(url, other), mirror.parse_entry(url)):
+            reason, _ = mirror.probe(url + "/v2/", str(tmp_path), entry)
+            assert reason is not None, "docker will not have the old one"
+            assert "can't be verified" in reason, "the reason is the certificate"
+        (tmp_path / "broken.crt").write_text("no certificate")
+        (tmp_path / "ca.crt").write_text(ca)
+        assert mirror.probe(url + "/v2/", str(tmp_path), mirror.parse_entry(url))[0] is None, (
+            "the administrator's counts"
+        )
+
+
+def test_an_authority_that_another_one_signed_is_enough_as_it_is_for_docker(tmp_path: Path) -> None:
+    root_key, _, root = signed("root")
+    key, text, intermediate = signed("intermediate", (root_key, root))
+    leaf_key, leaf, _ = signed("registry", (key, intermediate), "127.0.0.1")
+    pem = leaf_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "pair.pem").write_bytes(leaf.encode() + pem)
+    with https_server(tmp_path, tmp_path / "pair.pem") as (url, _):
+        assert mirror.probe(url + "/v2/", "/none", mirror.parse_entry(url, text))[0] is None, "no root is asked for"
 
 
 # --- properties ---
@@ -1072,10 +1313,10 @@ def test_apply_then_remove_gives_the_same_file_and_apply_twice_equals_once(conte
         assert (node.raw(), node.stamp(), node.docker.live) == once, "apply twice equals once"
         node.remove()
         doc = mirror.parse_document(content, "f")
-        if not mirror.predecessors(doc):
+        if not mirror.predecessors(doc, ENTRY):
             assert node.raw() == content, "apply then remove gives the same file"
         else:
-            left = mirror.without(doc, mirror.predecessors(doc))
+            left = mirror.without(doc, mirror.predecessors(doc, ENTRY))
             assert mirror.parse_document(node.raw(), "f") == left, "what OpenPAI's cache left does not come back"
 
 
@@ -1093,7 +1334,7 @@ def test_withdrawing_what_was_planned_gives_the_document_back(content: bytes, ur
     doc = mirror.parse_document(content, "f")
     plan = mirror.plan_apply(content, doc, None, mirror.parse_entry(url), "f")
     record = {"owned": plan.owned, "brought": plan.brought}
-    wanted = mirror.without(doc, mirror.predecessors(doc)) if mirror.predecessors(doc) else doc
+    wanted = mirror.without(doc, mirror.predecessors(doc, url))
     assert mirror.withdraw(plan.doc, record) == wanted, "an edited file loses our entries and nothing else"
 
 
