@@ -80,8 +80,6 @@ def read_groups(document: Mapping[str, object], file: str, findings: Findings) -
         read_group(name, body, groups, file, findings)
         if name != ALL:
             groups[ALL].children.add(name)
-    with_parent = {child for group in groups.values() if group.name != ALL for child in group.children}
-    groups[ALL].children |= set(groups) - with_parent - {ALL}
     return groups
 
 

@@ -273,6 +273,20 @@ def test_what_is_kept_stays_one_over_many_imports(tmp_path: Path, pulumi: Readab
     assert len(pulumi.encrypted) == 6
 
 
+@pytest.mark.usefixtures("pulumi")
+def test_a_line_to_fill_in_goes_once_it_is_filled_in(tmp_path: Path) -> None:
+    files(tmp_path, config=CONFIG, layout=LAYOUT)
+    run(tmp_path)
+    hint = '  # docker-cache:docker_cache_kube_context: ""\n'
+    filled = written(tmp_path).replace(hint, hint + "  docker-cache:docker_cache_kube_context: graz\n")
+    write(tmp_path / "root", {"Pulumi.prod.yaml": filled})
+    files(tmp_path, config=CONFIG.replace("/mnt/cache", "/mnt/other"))
+    assert run(tmp_path, yes=True) == 0
+    assert "docker-cache:docker_cache_kube_context: graz\n" in written(tmp_path)
+    assert hint not in written(tmp_path)
+    assert "The cluster's context in the kubeconfig" not in written(tmp_path)
+
+
 @pytest.mark.parametrize(("answer", "status", "is_written"), [("y", 0, True), ("n", 1, False), ("", 1, False)])
 def test_a_file_that_exists_is_replaced_only_after_a_yes(
     answer: str, status: int, is_written: bool, tmp_path: Path, pulumi: ReadableCiphers, monkeypatch: pytest.MonkeyPatch

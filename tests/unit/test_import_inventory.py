@@ -210,7 +210,10 @@ def test_files_for_all_win_over_the_inventorys_own_groups_as_in_ansible(tmp_path
 
 def test_hidden_and_backup_files_are_no_variables(tmp_path: Path) -> None:
     write(tmp_path, {"group_vars/all/.x.yml": "ansible_port: 5\n", "group_vars/all/x.yml~": "ansible_port: 6\n"})
-    assert "docker_cache_ssh_port" not in values(imported(tmp_path, hosts=HOSTS))
+    write(tmp_path, {"group_vars/.all.yml.swp": "\n", "group_vars/all.yml~": "\n"})
+    result = imported(tmp_path, hosts=HOSTS)
+    assert "docker_cache_ssh_port" not in values(result)
+    assert not any("all.yml" in line for line in result.ignored), "they are no word worth"
 
 
 def test_a_file_that_is_wholly_encrypted_is_reported_by_name(tmp_path: Path) -> None:
@@ -225,9 +228,12 @@ def test_a_file_of_variables_that_is_not_there_is_refused_with_its_name(tmp_path
         imported(tmp_path, hosts=HOSTS)
 
 
-def test_a_broken_file_of_variables_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblems, match=r"group_vars/all\.yml is not YAML: line 2"):
-        imported(tmp_path, hosts=HOSTS, group_vars__all_yml="a: [\n")
+def test_all_broken_files_of_variables_are_refused_with_their_names(tmp_path: Path) -> None:
+    with pytest.raises(ImportProblems) as error:
+        imported(tmp_path, hosts=HOSTS, group_vars__all_yml="a: [\n", group_vars__etcd_yml="- a\n")
+    first, second = error.value.problems
+    assert first.startswith("group_vars/all.yml is not YAML: line 2")
+    assert second.startswith("group_vars/etcd.yml is not a map of keys")
 
 
 @pytest.mark.parametrize(

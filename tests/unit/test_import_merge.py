@@ -81,6 +81,13 @@ def test_what_most_nodes_share_is_the_stacks_and_the_others_say_their_own(tmp_pa
     }
 
 
+def test_a_node_that_says_no_port_and_no_user_has_the_defaults_and_not_the_others(tmp_path: Path) -> None:
+    machines = "".join(f"- {{hostname: n{n}, hostip: 10.0.0.{n}, username: u, sshport: 2222}}\n" for n in range(2))
+    result = imported(tmp_path, layout=f"machine-list:\n{machines}- {{hostname: plain, hostip: 10.0.0.9}}\n")
+    assert values(result)["docker_cache_ssh_port"] == "2222"
+    assert nodes(result)["plain"] == {"host": "10.0.0.9", "user": "root", "port": "22", "sudo": "false"}
+
+
 def test_a_node_without_a_password_keeps_the_others_passwords_their_own(tmp_path: Path) -> None:
     machines = (
         "- {hostname: a, hostip: 10.0.0.1, username: u, password: p}\n- {hostname: b, hostip: 10.0.0.2, username: u}\n"

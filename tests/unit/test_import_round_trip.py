@@ -20,7 +20,7 @@ from settings.model import Settings
 from tests.unit.import_files import write
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?", fullmatch=True)
-users = st.from_regex(r"[a-z_][a-z0-9_-]{0,9}", fullmatch=True)
+users = st.from_regex(r"[a-z_][a-z0-9_-]{0,9}", fullmatch=True) | st.sampled_from(["no", "on", "null", "true"])
 # YAML's awkward ones among them: what looks like a number, a boolean, a comment or a map.
 passwords = st.one_of(
     st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12),
