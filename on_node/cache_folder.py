@@ -139,7 +139,7 @@ def made_here() -> List[str]:
             found = json.load(source)
     except (FileNotFoundError, ValueError):
         return []
-    return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []
+    return found if isinstance(found, list) else []
 
 
 def remember_made(path: str, *, made: bool) -> None:

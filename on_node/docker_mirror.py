@@ -302,7 +302,7 @@ def predecessors(doc: Document, url: str) -> List[str]:
     """
     mirrors = forms(MIRRORS, doc.get(MIRRORS, []) + [url])
     found = [item for item in doc.get(INSECURE, []) if re.match("http://[^/]+:[0-9]+/?$", item)]
-    return [item for item in OrderedDict.fromkeys(found) if mirror_form(item) in mirrors]
+    return [item for item in found if mirror_form(item) in mirrors]
 
 
 def without(doc: Document, urls: Sequence[str], keys: Sequence[str] = (MIRRORS, INSECURE)) -> Document:

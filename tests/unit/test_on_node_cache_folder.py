@@ -274,12 +274,13 @@ def test_an_empty_folder_that_was_there_before_stays(
 ) -> None:
     path = base / "cache"
     path.mkdir()
-    run(capsys, "prepare", base / "another", UID, GID)
-    run(capsys, "prepare", path, UID, GID)
+    for each in (base / "another", path, base / "third"):
+        run(capsys, "prepare", each, UID, GID)
     wanted = (0, f"released: {path} is empty and stays, it was not made for the cache\n", "")
     assert run(capsys, "release", path, *flags) == wanted, "it is somebody's"
     assert path.is_dir(), "and stays"
-    assert run(capsys, "release", base / "another", *flags)[1].endswith("is removed\n"), "each is known by its path"
+    for each in (base / "another", base / "third"):
+        assert run(capsys, "release", each, *flags)[1].endswith("is removed\n"), "each is known by its path"
 
 
 @needs_root
@@ -294,7 +295,7 @@ def test_folders_made_in_vain_or_noted_in_a_damaged_list_do_not_count_as_made(
         monkeypatch.setattr(folder, "MADE", str(made))
         assert not made.exists(), f"after {call}, nothing was made"
     run(capsys, "prepare", path, UID, GID)
-    for damage in ("{", "{}", "[1]"):
+    for damage in ("{", "null", "[1]"):
         made.write_text(damage)
         assert "stays" in run(capsys, "release", path)[1], "what is not known to be ours stays"
 
@@ -303,13 +304,17 @@ def test_folders_made_in_vain_or_noted_in_a_damaged_list_do_not_count_as_made(
 def test_a_kill_between_the_list_and_the_folder_leaves_nothing_that_stays(
     base: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = base / "cache"
+    path, make = base / "cache", os.mkdir
 
     def kill(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    for call in ("mkdir", "chmod", "chown"):
-        monkeypatch.setattr(os, call, kill)
+    def kill_after(name: str, mode: int) -> NoReturn:
+        make(name, mode)
+        raise KeyboardInterrupt
+
+    for call, stand_in in (("mkdir", kill), ("mkdir", kill_after), ("chmod", kill), ("chown", kill)):
+        monkeypatch.setattr(os, call, stand_in)
         with pytest.raises(KeyboardInterrupt):
             folder.run(["prepare", str(path), str(UID), str(GID)])
         monkeypatch.undo()

@@ -892,6 +892,8 @@ def test_a_kill_around_openpais_entries_is_finished_by_the_next_run(entry: str, 
         theirs = json.loads(openpai(debug=True))
         untouched = not began and (entry != OTHER or not recorded)
         assert node.doc() == (theirs if untouched else {"debug": True}), f"never half of a pair (step {step})"
+        live = mirror.live_settings(node.docker.info())
+        assert live["registry-mirrors"] == ([OTHER + "/"] if untouched else []), f"docker goes with it (step {step})"
         assert node.leftovers() == [], f"a killed run's temporary files go (step {step})"
 
 
@@ -1014,6 +1016,10 @@ def test_the_administrators_files_beside_it_stay(certified: Certified) -> None:
     certified.apply(PEM)
     certified.node.remove()
     assert [path.name for path in certified.folder.iterdir()] == ["ca.crt"], "his is not ours to remove"
+    (certified.folder / "ca.crt").unlink()
+    certified.apply(PEM)
+    certified.node.remove()
+    assert list(certified.folder.iterdir()) == [], "nor is his folder, empty or not"
 
 
 def test_the_folders_can_be_entered_whatever_roots_umask_is(certified: Certified) -> None:

@@ -100,21 +100,22 @@ def test_the_whole_script_runs() -> None:
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_password_reaches_sudo_or_nobody(asks: bool, tmp_path: Path) -> None:
-    """What stands for sudo here reads one line if it asks, as the real one does."""
+@pytest.mark.parametrize("password", ["pass word", "p'a\"s$s\\w*;ö`rd"])
+def test_a_password_reaches_sudo_or_nobody(asks: bool, password: str, tmp_path: Path) -> None:
+    """What stands for sudo here reads one line if it asks, as the real one does (1.9.13, whether it uses a pty or not)."""
     sudo = tmp_path / "sudo"
-    reading = 'read -r password; [ "$password" = "pass word" ] || exit 1\n' if asks else ""
+    reading = f'read -r password; [ "$password" = {shlex.quote(password)} ] || exit 1\n' if asks else ""
     sudo.write_text(f'#!/bin/sh\n{reading}shift 3\nexec "$@"\n')
     sudo.chmod(0o755)
     line = node_command.command("--help", sudo=True, sudo_password=True)
-    text = node_command.standard_input(node_command.payload("docker_mirror.py"), "pass word")
+    text = node_command.standard_input(node_command.payload("docker_mirror.py"), password)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     whole = subprocess.run(["/bin/sh", "-c", line], input=text, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
     assert whole.returncode == 0, whole.stderr
     assert "COMMAND" in whole.stdout
-    cut = subprocess.run(["/bin/sh", "-c", line], input="pass word\n", env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+    cut = subprocess.run(["/bin/sh", "-c", line], input=f"{password}\n", env=environment, capture_output=True, text=True, check=False)  # fmt: skip
     assert cut.returncode != 0
-    assert "pass word" not in cut.stderr, "the password was taken for a script"
+    assert password not in cut.stderr, "the password was taken for a script"
 
 
 def test_a_scripts_line_is_put_out_as_state_and_detail() -> None:
