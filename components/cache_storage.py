@@ -97,7 +97,8 @@ class CacheStorage(pulumi.ComponentResource):
         script = NodeScript(
             script="cache_folder.py", create=("prepare", args.path, *owner), delete=("release", args.path, *flags)
         )
-        run_on_node(f"cache-folder-{args.access.identity}", args.access, script, opts)
+        # By its place, not by the node's name: a renamed node's old folder is the new one's, and must not be released.
+        run_on_node(f"cache-folder-{args.access.host}:{args.path}", args.access, script, opts)
         self.volume = {"name": "store", "host_path": {"path": args.path, "type": "Directory"}}
         self.location = f"{args.node_name}:{args.path}"
         self.node_name = args.node_name

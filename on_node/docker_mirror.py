@@ -115,7 +115,7 @@ Plan = NamedTuple(
         ("need", Entries),
         ("gone", Entries),
         ("owner", Optional[str]),
-        ("certificate", Optional[Certificate]),
+        ("certificates", List[Certificate]),
         ("replaced", List[str]),
     ],
 )
@@ -346,14 +346,14 @@ def plan_apply(
         content = raw
     else:
         content, doc = render(wanted, raw if before is None else before), wanted
-    return Plan(content, doc, before, owned, brought, need, gone, owner, None, replaced)
+    return Plan(content, doc, before, owned, brought, need, gone, owner, [], replaced)
 
 
 def plan_remove(raw: Optional[bytes], doc: Document, record: Record, path: str) -> Plan:
     """How the file has to look without us."""
     before, base = without_ours(raw, doc, record, path)
     replaced = still_replaced(record)
-    return Plan(before, base, before, {}, [], {}, not_wanted(record["owned"], replaced, base), None, None, replaced)
+    return Plan(before, base, before, {}, [], {}, not_wanted(record["owned"], replaced, base), None, [], replaced)
 
 
 def still_replaced(record: Optional[Record]) -> List[str]:
@@ -562,18 +562,39 @@ def write_file(path: str, raw: Optional[bytes], mode: int = 0o644, mtime: Option
     sync_folder(folder)
 
 
-def certificate_for(places: Places, entry: Entry, record: Optional[Record]) -> Optional[Certificate]:
-    """Where the entry's CA goes, and which folders are made for it; None where there is none.
+def has_containerd_store(info: Document) -> bool:
+    """Whether docker keeps its images in containerd: then a pull takes another way through it."""
+    return any("containerd.snapshotter" in str(fact) for fact in info.get("DriverStatus") or [])
 
-    docker takes every ``*.crt`` of that folder as a root, at each pull: a name of ours is in nobody's way.
+
+def fitting(entry: Entry, info: Document) -> Entry:
+    """The entry as it suits this docker: with the containerd store, a mirror and Docker Hub share one client.
+
+    An insecure mirror would make docker take Docker Hub's images unverified too (moby daemon/hosts.go, 29), and over http no
+    mirror needs it.
+    """
+    return entry._replace(insecure=False) if entry.verified and has_containerd_store(info) else entry
+
+
+def certificates_for(places: Places, entry: Entry, info: Document, record: Optional[Record]) -> List[Certificate]:
+    """Where the entry's CA goes, and which folders are made for it.
+
+    docker takes every ``*.crt`` of such a folder as a root, at each pull: a name of ours is in nobody's way. With the
+    containerd image store it looks for a mirror's under the name of what is mirrored (moby daemon/hosts.go, of 28 on).
     """
     if entry.certificate is None:
-        return None
-    folder = os.path.join(places.certificates, entry.hostport)
+        return []
+    names = [entry.hostport] + (["docker.io"] if not info or has_containerd_store(info) else [])
+    return [certificate_at(places, name, entry.certificate, record) for name in names]
+
+
+def certificate_at(places: Places, name: str, text: str, record: Optional[Record]) -> Certificate:
+    """The certificate in the folder of that name."""
+    folder = os.path.join(places.certificates, name)
     path = os.path.join(folder, CERTIFICATE_FILE)
-    made = [f for f in (places.certificates, folder) if not os.path.isdir(f)]
-    made += [f for old in certificates(record) if old["path"] == path for f in old["folders"] if f not in made]
-    return {"path": path, "digest": digest(entry.certificate.encode("utf-8")), "folders": made}
+    ours = [made for old in certificates(record) for made in old["folders"]]
+    made = [each for each in (places.certificates, folder) if each in ours or not os.path.isdir(each)]
+    return {"path": path, "digest": digest(text.encode("utf-8")), "folders": made}
 
 
 def certificates(record: Optional[Record]) -> List[Certificate]:
@@ -581,9 +602,8 @@ def certificates(record: Optional[Record]) -> List[Certificate]:
     return record.get("certificates", []) if record else []
 
 
-def in_place(certificate: Optional[Certificate], record: Optional[Record]) -> bool:
-    """Whether the wanted certificate, and no other of ours, is on the node."""
-    wanted = [certificate] if certificate else []
+def in_place(wanted: List[Certificate], record: Optional[Record]) -> bool:
+    """Whether the wanted certificates, and no others of ours, are on the node."""
     return certificates(record) == wanted and all(digest(read_file(c["path"])[0]) == c["digest"] for c in wanted)
 
 
@@ -977,8 +997,8 @@ def record_of(node: Node, plan: Plan, contents: Sequence[Optional[bytes]], *, un
         "mtime": old["mtime"] if kept else node.mtime,
         "unfinished": unfinished,
         "replaced": plan.replaced if unfinished else [],
-        "certificates": ([plan.certificate] if plan.certificate else [])
-        + [old for old in certificates(node.record) if unfinished and old != plan.certificate],
+        "certificates": plan.certificates
+        + [old for old in certificates(node.record) if unfinished and old not in plan.certificates],
     }
 
 
@@ -990,7 +1010,7 @@ def keep_original(places: Places, raw: Optional[bytes]) -> None:
 
 def owns(plan: Plan) -> bool:
     """Whether anything on the node is ours once the plan is carried out."""
-    return bool(plan.owned or plan.certificate)
+    return bool(plan.owned or plan.certificates)
 
 
 def carry_out(places: Places, node: Node, plan: Plan, certificate: Optional[str] = None, *, reload: bool) -> List[str]:
@@ -1004,11 +1024,11 @@ def carry_out(places: Places, node: Node, plan: Plan, certificate: Optional[str]
     mtime = node.mtime if node.raw is not None else None
     if node.record and plan.raw == unpack(node.record["before"]):
         mtime = node.record["mtime"]
-    placed = plan.certificate["path"] if plan.certificate else None
-    former = read_file(placed)[0] if placed else None
+    former = {c["path"]: read_file(c["path"])[0] for c in plan.certificates}
     try:
-        if placed and certificate is not None and former != certificate.encode("utf-8"):
-            write_file(placed, certificate.encode("utf-8"))
+        for path in sorted(former):
+            if certificate is not None and former[path] != certificate.encode("utf-8"):
+                write_file(path, certificate.encode("utf-8"))
         if first != node.raw:
             write_file(node.path, first, mtime=None if plan.owned or first != plan.raw else mtime)
         reason = reload_and_prove(places, node, plan.need, plan.gone) if reload else None
@@ -1023,20 +1043,21 @@ def carry_out(places: Places, node: Node, plan: Plan, certificate: Optional[str]
 
 def finish(places: Places, node: Node, plan: Plan) -> List[str]:
     """Remove certificates that are no longer wanted and write down what is ours now; what is worth saying of that."""
-    path = plan.certificate["path"] if plan.certificate else None
-    said = [drop(old) for old in certificates(node.record) if old["path"] != path]
+    kept = [certificate["path"] for certificate in plan.certificates]
+    said = [drop(old) for old in certificates(node.record) if old["path"] not in kept]
     if not owns(plan) and not drop_original(places, plan.raw):
         said.append("other changes in daemon.json kept; what it was at first is in {}".format(places.state))
     save_record(places, record_of(node, plan, [plan.raw], unfinished=False) if owns(plan) else None)
     return [line for line in said if line]
 
 
-def take_back(places: Places, node: Node, plan: Plan, former: Optional[bytes], reason: str) -> None:
-    """Restore files, docker and record as they were, and say why; `former` is what the certificate's file held."""
-    if plan.certificate and former is None:
-        drop(plan.certificate)
-    elif plan.certificate and read_file(plan.certificate["path"])[0] != former:
-        write_file(plan.certificate["path"], former)
+def take_back(places: Places, node: Node, plan: Plan, former: Dict[str, Optional[bytes]], reason: str) -> None:
+    """Restore files, docker and record as they were, and say why; `former` is what the certificates' files held."""
+    for certificate in plan.certificates:
+        if former[certificate["path"]] is None:
+            drop(certificate)
+        elif read_file(certificate["path"])[0] != former[certificate["path"]]:
+            write_file(certificate["path"], former[certificate["path"]])
     ending = "daemon.json and docker are as they were"
     if read_file(node.path)[0] != node.raw:
         if node.info:
@@ -1076,11 +1097,12 @@ def apply(places: Places, entry: Entry, owner: Optional[str] = None, *, allow: b
         tidy(places, path, record)
         stale = record if record and record["config"] != path else None
         node = look(None if stale else record, docker, path)
+        entry = fitting(entry, node.info)
         plan = plan_apply(node.raw, node.doc, node.record, entry, path, owner)
-        plan = plan._replace(certificate=certificate_for(places, entry, node.record))
+        plan = plan._replace(certificates=certificates_for(places, entry, node.info, node.record))
         clash = conflicts(plan.doc, docker.flags, path)
         settled = plan.raw == node.raw and not (docker.pid and off_target(node.info, plan.need, plan.gone))
-        if settled and not clash and in_place(plan.certificate, node.record):
+        if settled and not clash and in_place(plan.certificates, node.record):
             if node.record and node.record["unfinished"]:
                 finish(places, node, plan)
             elif node.record and owner not in (None, node.record.get("owner")):
@@ -1097,11 +1119,11 @@ def apply(places: Places, entry: Entry, owner: Optional[str] = None, *, allow: b
             former = look(stale, None, stale["config"])
             carry_out(places, former, plan_remove(former.raw, former.doc, stale, former.path), reload=False)
             # Its certificate went with it, and the folders that are now to be made anew.
-            plan = plan._replace(certificate=certificate_for(places, entry, None))
+            plan = plan._replace(certificates=certificates_for(places, entry, node.info, None))
         said = carry_out(places, node, plan, entry.certificate, reload=docker.pid is not None and not settled)
         said = ["replaced OpenPAI's " + url for url in plan.replaced] + said
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
-        done = "certificate placed" if plan.certificate else "certificate given up"
+        done = "certificate placed" if plan.certificates else "certificate given up"
         return success(entry, node, done if settled else "reloaded", said)
 
 

@@ -17,7 +17,7 @@ ON_NODE = Path(__file__).resolve().parent.parent / "on_node"
 LOADER = "exec(eval(input()))"
 SCRIPT = "__import__('zlib').decompress(__import__('base64').b85decode('{}'))"
 """The line that the loader evaluates. No part of it gives anything that `exec` takes: an incomplete line fails, nothing runs."""
-AFTER_A_PASSWORD = f'grep ^__import__ | python3 -c "{LOADER}" "$@"'
+AFTER_A_PASSWORD = f'grep ^__import__..zlib | python3 -c "{LOADER}" "$@"'
 """sudo reads the password's line only if it asks for one: what it leaves must not reach Python."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.end_to_end.conftest import Sandbox, dev_nodes
 
 MASTER, WORKER1, WORKER2 = "pai-master@10.30.0.10:22", "pai-worker1@10.30.0.11:22", "pai-worker2@10.30.0.12:22"
-FOLDER = f"cache-folder-{MASTER}"
+FOLDER = "cache-folder-10.30.0.10:/var/lib/registry"
 AZURE = {
     "docker_cache_storage_backend": "azure",
     "docker_cache_azure_account_name": "account",

@@ -122,7 +122,7 @@ def container(recorder: Recorder) -> dict[str, Any]:
 def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) -> None:
     deploy(stack())
     names = {resource.name for resource in recorder.of(COMMAND)}
-    assert names == {"cache-folder-m1@10.0.0.1:22", "m1@10.0.0.1:22", "w1@10.0.0.2:22"}, (
+    assert names == {"cache-folder-10.0.0.1:/var/lib/registry", "m1@10.0.0.1:22", "w1@10.0.0.2:22"}, (
         "a changed host must be another resource"
     )
 
@@ -150,7 +150,7 @@ def test_sudo_and_pending_changes_reach_the_command(recorder: Recorder) -> None:
 
 def test_the_folder_is_made_by_us_with_the_registrys_user_and_mounted_only_if_it_is_there(recorder: Recorder) -> None:
     deploy(stack(docker_cache_fs_mount_path="/data/cache"))
-    assert recorder.command("cache-folder-m1@10.0.0.1:22")["create"].endswith(" prepare /data/cache 65532 65532")
+    assert recorder.command("cache-folder-10.0.0.1:/data/cache")["create"].endswith(" prepare /data/cache 65532 65532")
     pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
     assert pod["volumes"][0]["hostPath"] == {"path": "/data/cache", "type": "Directory"}, (
         "the kubelet must not make it as root's"
@@ -292,12 +292,12 @@ def test_a_claim_that_exists_is_used_by_its_name(recorder: Recorder) -> None:
 
 def test_the_folders_data_goes_only_if_asked_for_by_name(recorder: Recorder) -> None:
     deploy(stack())
-    assert recorder.command("cache-folder-m1@10.0.0.1:22")["delete"].endswith(" release /var/lib/registry")
+    assert recorder.command("cache-folder-10.0.0.1:/var/lib/registry")["delete"].endswith(" release /var/lib/registry")
 
 
 def test_data_asked_to_be_deleted_goes_with_the_folder(recorder: Recorder) -> None:
     deploy(stack(docker_cache_delete_data="true"))
-    assert recorder.command("cache-folder-m1@10.0.0.1:22")["delete"].endswith(
+    assert recorder.command("cache-folder-10.0.0.1:/var/lib/registry")["delete"].endswith(
         " release /var/lib/registry --delete-data"
     )
 

@@ -58,6 +58,7 @@ class StandInDocker:
         self.node, self.pid, self.reloads = node, 4242, 0
         self.live: dict[str, Any] = {}
         self.obedient, self.dies, self.answers = True, False, True
+        self.store = "overlay2"
         self.ticks = 0
         self.reload_times: list[int] = []
 
@@ -91,6 +92,7 @@ class StandInDocker:
         insecure = [entry.removeprefix("http://") for entry in self.live.get("insecure-registries", [])]
         return {
             "ServerVersion": "20.10.24",
+            "DriverStatus": [["driver-type", self.store]],
             "Debug": self.live.get("debug", False),
             "Labels": self.live.get("labels", []),
             "LiveRestoreEnabled": self.live.get("live-restore", False),
@@ -1065,6 +1067,23 @@ def test_another_certificate_is_placed_without_a_reload(certified: Certified) ->
     assert certified.node.docker.reloads == reloads, "docker reads it at each pull by itself"
 
 
+def test_with_the_containerd_store_it_lies_under_docker_hubs_name_too(certified: Certified) -> None:
+    certified.node.docker.store = "io.containerd.snapshotter.v1"
+    certified.apply(PEM)
+    for_the_hub = Path(certified.node.places.certificates) / "docker.io/docker-cache.crt"
+    assert for_the_hub.read_text() == certified.file.read_text() == PEM, "that store looks there for a mirror's CA"
+    assert "nothing touched" in certified.apply(PEM), "a second run finds nothing to do"
+    certified.node.docker.store = "overlay2"
+    certified.apply(PEM)
+    assert not for_the_hub.exists(), "the classic store needs none there"
+    assert certified.file.exists()
+    certified.node.docker.stop()
+    certified.apply(PEM)
+    assert for_the_hub.exists(), "which store a stopped docker will have is not known"
+    certified.node.remove()
+    assert not Path(certified.node.places.certificates).exists(), "nothing stays"
+
+
 def test_one_that_somebody_removed_is_placed_again(certified: Certified) -> None:
     certified.apply(PEM)
     certified.file.unlink()
@@ -1211,6 +1230,19 @@ def signed(
         builder = builder.add_extension(names, critical=False)
     made = builder.sign(by[0] if by else key, hashes.SHA256())
     return key, made.public_bytes(serialization.Encoding.PEM).decode(), made
+
+
+def test_with_the_containerd_store_an_http_mirror_is_not_made_insecure(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    assert node.doc()["insecure-registries"] == [HOSTPORT]
+    node.docker.store = "io.containerd.snapshotter.v1"
+    node.apply()
+    assert node.doc() == {"registry-mirrors": [ENTRY]}, "docker 29 would no longer verify Docker Hub itself"
+    assert node.docker.live["insecure-registries"] == [], "for docker too"
+    assert "nothing touched" in node.apply(), "a second run finds nothing to do"
+    node.apply(SECURE, "--insecure")
+    assert node.doc()["insecure-registries"] == ["cache:5000"], "what is asked for by name is done"
 
 
 @contextmanager
