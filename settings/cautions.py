@@ -90,8 +90,8 @@ def entry_in_the_clear(settings: Settings) -> Iterator[str]:
 def unverified_entry(settings: Settings) -> Iterator[str]:
     if settings.docker_cache_entry_insecure:
         yield (
-            f"docker_cache_entry_insecure is on: the nodes take images from whoever answers at {settings.entry}, and docker with the "
-            "containerd store (29) then verifies Docker Hub neither; docker_cache_entry_ca verifies both"
+            f"docker_cache_entry_insecure is on: the nodes take images from whoever answers at {settings.entry}, and docker with "
+            "the containerd store (29) then verifies Docker Hub neither; docker_cache_entry_ca verifies both"
         )
 
 
