@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
+from components.azure_account import AzureAccountArgs
 from components.cache_storage import AzureArgs, ClaimArgs, ExistingClaimArgs, FolderArgs, StorageArgs
 from components.node_mirrors import NodeMirrorsArgs
 from components.registry_cache import RegistryCacheArgs
+from rendering import registry
 from settings.htpasswd import parse_htpasswd
 from settings.model import Settings
 from settings.stack import Stack
@@ -21,7 +23,9 @@ def registry_cache_args(stack: Stack) -> RegistryCacheArgs:
         image=settings.docker_cache_image,
         upstream=settings.docker_cache_remote_url,
         storage=storage_args(stack),
+        storage_section=storage_section(settings),
         min_free_percent=settings.docker_cache_fs_min_free,
+        environment=environment(settings),
         secret_environment=secret_environment(settings),
         htpasswd=parse_htpasswd(htpasswd.get_secret_value()).text if htpasswd else None,
     )
@@ -30,10 +34,7 @@ def registry_cache_args(stack: Stack) -> RegistryCacheArgs:
 def storage_args(stack: Stack) -> StorageArgs:
     settings = stack.settings
     if settings.docker_cache_storage_backend == "azure":
-        return AzureArgs(
-            account_name=settings.docker_cache_azure_account_name or "",
-            container_name=settings.docker_cache_azure_container_name,
-        )
+        return azure_args(stack)
     if settings.docker_cache_fs_claim:
         return ExistingClaimArgs(name=settings.docker_cache_fs_claim)
     if settings.docker_cache_fs_storage_class:
@@ -52,6 +53,53 @@ def storage_args(stack: Stack) -> StorageArgs:
     )
 
 
+def azure_args(stack: Stack) -> AzureArgs:
+    settings = stack.settings
+    return AzureArgs(
+        account_name=settings.docker_cache_azure_account_name or "",
+        container_name=settings.docker_cache_azure_container_name,
+        service_url=settings.blob_service_url,
+        key=stack.azure_account_key,
+        account=azure_account_args(settings) if settings.docker_cache_azure_create_account else None,
+    )
+
+
+def azure_account_args(settings: Settings) -> AzureAccountArgs:
+    return AzureAccountArgs(
+        account_name=settings.docker_cache_azure_account_name or "",
+        container_name=settings.docker_cache_azure_container_name,
+        resource_group=settings.docker_cache_azure_resource_group,
+        location=settings.docker_cache_azure_location or "",
+        sku=settings.docker_cache_azure_sku,
+        networks=settings.docker_cache_azure_allowed_networks,
+        delete_unread_after_days=settings.docker_cache_azure_delete_unread_after_days,
+        has_keys=settings.docker_cache_azure_auth == "shared_key",
+        principal_id=settings.docker_cache_azure_identity_principal_id,
+        delete_data=settings.docker_cache_delete_data,
+    )
+
+
+def storage_section(settings: Settings) -> registry.Storage:
+    if settings.docker_cache_storage_backend == "filesystem":
+        return registry.filesystem()
+    return registry.azure(
+        registry.Azure(
+            account=settings.docker_cache_azure_account_name or "",
+            container=settings.docker_cache_azure_container_name,
+            has_key=settings.docker_cache_azure_auth == "shared_key",
+            realm=settings.docker_cache_azure_realm,
+            service_url=settings.docker_cache_azure_service_url,
+            redirect=settings.docker_cache_azure_redirect,
+        )
+    )
+
+
+def environment(settings: Settings) -> Mapping[str, str]:
+    """Azure's library takes the client id of the identity that it is to sign in with from there."""
+    client = settings.docker_cache_azure_identity_client_id
+    return {"AZURE_CLIENT_ID": client} if client and settings.docker_cache_storage_backend == "azure" else {}
+
+
 def secret_environment(settings: Settings) -> Mapping[str, str]:
     """The registry's variables that hold, or may hold, credentials; Distribution reads its configuration from REGISTRY_… too."""
     secrets: dict[str, SecretStr | None] = {
@@ -60,8 +108,6 @@ def secret_environment(settings: Settings) -> Mapping[str, str]:
         "REGISTRY_PROXY_USERNAME": settings.docker_cache_remote_username,
         "REGISTRY_PROXY_PASSWORD": settings.docker_cache_remote_password,
     }
-    if settings.docker_cache_storage_backend == "azure":
-        secrets["REGISTRY_STORAGE_AZURE_ACCOUNTKEY"] = settings.docker_cache_azure_account_key
     values = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
     no_proxy = settings.docker_cache_no_proxy
     return values | ({"NO_PROXY": no_proxy} if no_proxy else {})

@@ -3,12 +3,16 @@
 The data is kept when the stack goes, unless `delete_data` was set in an update before.
 """
 
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import final
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pulumi_command import local
 
+from components.azure_account import AzureAccount, AzureAccountArgs
 from components.metadata import metadata
 from components.remote import NodeScript, run_on_node
 from settings.access import Access
@@ -49,10 +53,15 @@ class ExistingClaimArgs:
 @final
 @dataclass(frozen=True, kw_only=True)
 class AzureArgs:
-    """A blob container of a storage account; its key is in the registry's secret environment."""
+    """A blob container. `account` is one to create; without it the account exists, and `key` is its key. Neither a key given nor
+    one of an account that is created: the registry signs in by the identity that it runs with.
+    """
 
     account_name: str
     container_name: str
+    service_url: str
+    key: str | None = field(repr=False)
+    account: AzureAccountArgs | None
 
 
 StorageArgs = FolderArgs | ClaimArgs | ExistingClaimArgs | AzureArgs
@@ -64,6 +73,8 @@ class CacheStorage(pulumi.ComponentResource):
     volume: k8s.core.v1.VolumeArgsDict | None = None
     location: pulumi.Input[str]
     node_name: str | None = None
+    secret_environment: Mapping[str, pulumi.Input[str]]
+    """What the registry needs to use it: Distribution reads its configuration from REGISTRY_… too."""
     is_shared: bool = True
     """Whether two pods may have the store at once, as they do while one takes the other's place."""
 
@@ -78,6 +89,7 @@ class CacheStorage(pulumi.ComponentResource):
     ) -> None:
         super().__init__("docker-cache:storage:CacheStorage", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        self.secret_environment = {}
         match args:
             case FolderArgs():
                 self._create_folder(args, child)
@@ -87,7 +99,7 @@ class CacheStorage(pulumi.ComponentResource):
                 self._use_claim(args.name)
                 self.location = f"claim {args.name}"
             case AzureArgs():
-                self.location = f"azure:{args.account_name}/{args.container_name}"
+                self._use_container(name, args, child)
         self.register_outputs({"location": self.location})
 
     def _create_folder(self, args: FolderArgs, opts: pulumi.ResourceOptions) -> None:
@@ -102,6 +114,16 @@ class CacheStorage(pulumi.ComponentResource):
         self.volume = {"name": "store", "host_path": {"path": args.path, "type": "Directory"}}
         self.location = f"{args.node_name}:{args.path}"
         self.node_name = args.node_name
+
+    def _use_container(self, name: str, args: AzureArgs, opts: pulumi.ResourceOptions) -> None:
+        self.location = f"azure:{args.account_name}/{args.container_name}"
+        account = AzureAccount(f"{name}-account", args.account, opts) if args.account else None
+        key: pulumi.Input[str] | None = account.key if account else args.key
+        if key is None:
+            return
+        self.secret_environment = {"REGISTRY_STORAGE_AZURE_ACCOUNTKEY": key}
+        after = pulumi.ResourceOptions(depends_on=[account] if account else [])
+        prove_container(name, args, key, pulumi.ResourceOptions.merge(opts, after))
 
     def _create_claim(self, name: str, namespace: str, args: ClaimArgs, opts: pulumi.ResourceOptions) -> None:
         claim = k8s.core.v1.PersistentVolumeClaim(
@@ -121,3 +143,17 @@ class CacheStorage(pulumi.ComponentResource):
     def _use_claim(self, claim_name: pulumi.Input[str]) -> None:
         self.volume = {"name": "store", "persistent_volume_claim": {"claim_name": claim_name}}
         self.is_shared = False
+
+
+def prove_container(name: str, args: AzureArgs, key: pulumi.Input[str], opts: pulumi.ResourceOptions) -> None:
+    """Before the registry starts, and again whenever account, container or key change."""
+    given = {"url": args.service_url, "account": args.account_name, "container": args.container_name}
+    stays = f"released: the cached blobs stay in container {args.container_name} of account {args.account_name}"
+    local.Command(
+        f"{name}-proof",
+        create=".venv/bin/python on_host/azure_store.py",
+        delete=f"echo {shlex.quote(stays)}",
+        stdin=pulumi.Output.json_dumps({**given, "key": pulumi.Output.secret(key)}),
+        add_previous_output_in_env=False,
+        opts=opts,
+    )

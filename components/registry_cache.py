@@ -7,7 +7,7 @@ from typing import final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.cache_storage import USER_ID, AzureArgs, CacheStorage, StorageArgs
+from components.cache_storage import USER_ID, CacheStorage, StorageArgs
 from components.metadata import LABELS, metadata
 from rendering import registry
 from settings.cluster import service_name
@@ -26,7 +26,9 @@ class RegistryCacheArgs:
     image: str
     upstream: str
     storage: StorageArgs
+    storage_section: registry.Storage
     min_free_percent: int
+    environment: Mapping[str, str]
     secret_environment: Mapping[str, str] = field(repr=False)
     htpasswd: str | None = field(repr=False)
 
@@ -61,7 +63,9 @@ class RegistryCache(pulumi.ComponentResource):
         parts = PodParts(
             storage=storage,
             configuration=create_configuration(name, args, child).metadata.name,
-            environment=create_secret(f"{name}-environment", args.namespace, args.secret_environment, child),
+            environment=create_secret(
+                f"{name}-environment", args.namespace, {**args.secret_environment, **storage.secret_environment}, child
+            ),
             htpasswd=create_secret(f"{name}-htpasswd", args.namespace, htpasswd_file(args), child),
         )
         after_storage = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[storage]))
@@ -77,17 +81,9 @@ class RegistryCache(pulumi.ComponentResource):
 def create_configuration(name: str, args: RegistryCacheArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.ConfigMap:
     """Named by the provider: changed content makes a new one, and the pod that names it rolls."""
     files = registry.files(
-        registry.Registry(
-            upstream=args.upstream, storage=storage_section(args.storage), has_htpasswd=bool(args.htpasswd)
-        )
+        registry.Registry(upstream=args.upstream, storage=args.storage_section, has_htpasswd=bool(args.htpasswd))
     )
     return k8s.core.v1.ConfigMap(name, metadata=metadata(args.namespace), data=files, immutable=True, opts=opts)
-
-
-def storage_section(storage: StorageArgs) -> registry.Storage:
-    if isinstance(storage, AzureArgs):
-        return registry.azure(storage.account_name, storage.container_name)
-    return registry.filesystem()
 
 
 def htpasswd_file(args: RegistryCacheArgs) -> Mapping[str, str]:
@@ -95,7 +91,7 @@ def htpasswd_file(args: RegistryCacheArgs) -> Mapping[str, str]:
 
 
 def create_secret(
-    name: str, namespace: str, values: Mapping[str, str], opts: pulumi.ResourceOptions
+    name: str, namespace: str, values: Mapping[str, pulumi.Input[str]], opts: pulumi.ResourceOptions
 ) -> pulumi.Output[str] | None:
     """The Secret's name, made up by the provider so that other values roll the pod; none where there are no values."""
     if not values:
@@ -202,7 +198,10 @@ def container(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.Container
         "command": ["/bin/sh", f"{CONFIGURATION}/serve.sh"],
         "args": disk,
         # Distribution exports traces to localhost unless told not to.
-        "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}],
+        "env": [
+            {"name": name, "value": value}
+            for name, value in {"OTEL_TRACES_EXPORTER": "none", **args.environment}.items()
+        ],
         "env_from": [{"secret_ref": {"name": parts.environment}}] if parts.environment is not None else [],
         "ports": [
             {"name": "registry", "container_port": registry.PORT},

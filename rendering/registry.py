@@ -61,7 +61,7 @@ def common(registry: Registry, metrics_port: int) -> dict[str, object]:
             "headers": {"X-Content-Type-Options": ["nosniff"]},
             "debug": {"addr": f":{metrics_port}", "prometheus": {"enabled": True, "path": "/metrics"}},
         },
-        "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},
+        "health": {"storagedriver": {"enabled": True, "interval": health_interval(registry.storage), "threshold": 3}},
     }
     if registry.has_htpasswd:
         path = f"{HTPASSWD_FOLDER}/{HTPASSWD_FILE}"
@@ -69,19 +69,38 @@ def common(registry: Registry, metrics_port: int) -> dict[str, object]:
     return configuration
 
 
+def health_interval(storage: Storage) -> str:
+    """Each look at Azure is a request that is paid for."""
+    return "30s" if "azure" in storage else "10s"
+
+
 def filesystem() -> Storage:
     return {"filesystem": {"rootdirectory": STORE}}
 
 
-def azure(account_name: str, container_name: str) -> Storage:
-    """The key comes by the environment, from a Secret. A redirect would send every node to Azure itself."""
+@dataclass(frozen=True, kw_only=True)
+class Azure:
+    """A blob container; `service_url` takes the place of the address made of account and realm."""
+
+    account: str
+    container: str
+    has_key: bool
+    realm: str
+    service_url: str | None
+    redirect: bool
+
+
+def azure(place: Azure) -> Storage:
+    """The key comes by the environment, from a Secret. With a redirect, every node itself fetches the blobs from Azure."""
+    address: dict[str, object] = {"serviceurl": place.service_url} if place.service_url else {"realm": place.realm}
     return {
         "azure": {
-            "accountname": account_name,
-            "container": container_name,
-            "credentials": {"type": "shared_key"},
+            "accountname": place.account,
+            "container": place.container,
+            "credentials": {"type": "shared_key" if place.has_key else "default_credentials"},
+            **address,
         },
-        "redirect": {"disable": True},
+        "redirect": {"disable": not place.redirect},
     }
 
 

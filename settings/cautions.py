@@ -53,6 +53,17 @@ def account_key_length(settings: Settings) -> Iterator[str]:
         )
 
 
+def identity_without_role(settings: Settings) -> Iterator[str]:
+    by_identity = (
+        settings.docker_cache_storage_backend == "azure" and settings.docker_cache_azure_auth == "managed_identity"
+    )
+    if by_identity and not settings.docker_cache_azure_identity_principal_id:
+        yield (
+            "docker_cache_azure_auth is managed_identity: the identity that the pod runs with needs the role Storage Blob Data "
+            "Contributor on the account, and the store is not tried before the registry starts"
+        )
+
+
 def shared_private_images(settings: Settings) -> Iterator[str]:
     if settings.docker_cache_remote_username:
         yield (
@@ -142,6 +153,7 @@ Find = Callable[[Settings], Iterator[str]]
 CACHE: tuple[Find, ...] = (
     htpasswd_users,
     account_key_length,
+    identity_without_role,
     shared_private_images,
     upstream_in_the_clear,
     unpinned_image,

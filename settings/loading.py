@@ -13,7 +13,7 @@ from settings.model import SECRET_KEYS, Settings
 from settings.rules import problems_across
 from settings.values import parse_bool
 
-OBJECT_KEYS = ("docker_cache_nodes",)
+OBJECT_KEYS = ("docker_cache_nodes", "docker_cache_azure_allowed_networks")
 ALIASES = {
     "docker_cache_azure_account_name": "docker_azure_account_name",
     "docker_cache_azure_account_key": "docker_azure_account_key",
@@ -25,7 +25,6 @@ NEARLY = 0.9
 """The likeness that makes a key a misspelling. The original's own keys that are not read here are less alike."""
 LIST_OF_NODES = "write a list of maps with name and host, see docs/configuration.md"
 OUR_WORDS = {
-    "tuple_type": LIST_OF_NODES,
     "model_type": LIST_OF_NODES,
     "string_type": "write it as text, in quotes",
 }
@@ -152,6 +151,8 @@ def describe(details: ErrorDetails, read: Read) -> list[str]:
     if details["type"] == "extra_forbidden":
         return [f"{key} is not a key that is known here: see docs/configuration.md"]
     message = OUR_WORDS.get(details["type"], message)
+    if details["type"] == "tuple_type":
+        message = LIST_OF_NODES if key == "docker_cache_nodes" else "write a list"
     if details["type"] == "literal_error":
         message = f"use {details.get('ctx', {}).get('expected', '')}".replace("'", '"')
     return [f"{key}{shown_value(key, details['input'])}: {line[0].lower()}{line[1:]}" for line in message.splitlines()]
@@ -177,7 +178,7 @@ def place(location: tuple[int | str, ...], read: Read) -> str:
     text = ""
     for part in location:
         if isinstance(part, int):
-            text += f"[{node_name(part, read)}]"
+            text += f"[{node_name(part, read) if text == 'docker_cache_nodes' else part}]"
         else:
             text += f".{part}" if text else part
     return text

@@ -10,14 +10,18 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from settings.values import (
     AccountKey,
     AccountName,
+    AzureLocation,
+    AzureRealm,
     Bool,
     ContainerName,
+    Days,
     Entry,
     Folder,
     Host,
     HtpasswdText,
     ImageReference,
     Namespace,
+    Network,
     NodeName,
     ObjectName,
     OneLine,
@@ -25,8 +29,10 @@ from settings.values import (
     Port,
     Proxy,
     Quantity,
+    ResourceGroupName,
     Url,
     User,
+    Uuid,
     check_entry,
 )
 
@@ -63,7 +69,22 @@ class Settings(Model):
     docker_cache_storage_backend: Literal["azure", "filesystem"] = "filesystem"
     docker_cache_azure_account_name: AccountName | None = None
     docker_cache_azure_account_key: AccountKey | None = None
+    docker_cache_azure_account_key_path: str | None = None
     docker_cache_azure_container_name: ContainerName = "dockerregistry"
+    docker_cache_azure_auth: Literal["shared_key", "managed_identity"] = "shared_key"
+    docker_cache_azure_identity_client_id: Uuid | None = None
+    docker_cache_azure_identity_principal_id: Uuid | None = None
+    docker_cache_azure_create_account: Bool = False
+    docker_cache_azure_resource_group: ResourceGroupName = "docker-cache"
+    docker_cache_azure_location: AzureLocation | None = None
+    docker_cache_azure_sku: Literal[
+        "Standard_LRS", "Standard_ZRS", "Standard_GRS", "Standard_GZRS", "Standard_RAGRS", "Standard_RAGZRS"
+    ] = "Standard_LRS"
+    docker_cache_azure_allowed_networks: tuple[Network, ...] = ()
+    docker_cache_azure_delete_unread_after_days: Days | None = None
+    docker_cache_azure_realm: AzureRealm = "core.windows.net"
+    docker_cache_azure_service_url: Url | None = None
+    docker_cache_azure_redirect: Bool = False
     docker_cache_fs_mount_path: Folder = "/var/lib/registry"
     docker_cache_fs_storage_class: str | None = None
     docker_cache_fs_size: Quantity = "100Gi"
@@ -116,6 +137,12 @@ class Settings(Model):
     def upstream(self) -> str:
         """What the mirror stands for: a registry of the user's own answers for Docker Hub, the one that docker mirrors."""
         return DOCKER_HUB if self.docker_cache_custom_registry else self.docker_cache_remote_url
+
+    @property
+    def blob_service_url(self) -> str:
+        """The account's blob service, without a slash at the end."""
+        account, realm = self.docker_cache_azure_account_name, self.docker_cache_azure_realm
+        return self.docker_cache_azure_service_url or f"https://{account}.blob.{realm}"
 
     @property
     def has_folder(self) -> bool:

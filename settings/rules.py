@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from settings.model import Settings
 
+NEEDED_WITH_AZURE = 'docker_cache_storage_backend "azure" needs it (or use "filesystem")'
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
@@ -64,13 +66,37 @@ def without_master(settings: Settings) -> Iterator[str]:
 def azure_account(settings: Settings) -> Iterator[str]:
     if settings.docker_cache_storage_backend != "azure" or settings.docker_cache_custom_registry:
         return
-    given = {
-        "docker_cache_azure_account_name": settings.docker_cache_azure_account_name,
-        "docker_cache_azure_account_key": settings.docker_cache_azure_account_key,
+    if settings.docker_cache_azure_account_name is None:
+        yield f"docker_cache_azure_account_name is missing: {NEEDED_WITH_AZURE}"
+    key, path = settings.docker_cache_azure_account_key, settings.docker_cache_azure_account_key_path
+    if key and path:
+        yield "docker_cache_azure_account_key and docker_cache_azure_account_key_path are both set: keep one of the two"
+    needs_key = settings.docker_cache_azure_auth == "shared_key" and not settings.docker_cache_azure_create_account
+    if needs_key and not key and not path:
+        yield f"docker_cache_azure_account_key is missing: {NEEDED_WITH_AZURE}"
+    if (key or path) and not needs_key:
+        yield (
+            "docker_cache_azure_account_key is set, but nothing uses it: with docker_cache_azure_create_account it is read from "
+            "Azure, and with docker_cache_azure_auth managed_identity there is none; leave it out"
+        )
+
+
+def azure_creation(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_azure_create_account:
+        if settings.docker_cache_azure_location is None:
+            yield "docker_cache_azure_location is missing: docker_cache_azure_create_account needs it, such as westeurope"
+        return
+    of_creation = {
+        "docker_cache_azure_allowed_networks": settings.docker_cache_azure_allowed_networks,
+        "docker_cache_azure_delete_unread_after_days": settings.docker_cache_azure_delete_unread_after_days,
+        "docker_cache_azure_identity_principal_id": settings.docker_cache_azure_identity_principal_id,
     }
-    for key, value in given.items():
-        if value is None:
-            yield f'{key} is missing: docker_cache_storage_backend "azure" needs it (or use "filesystem")'
+    for key, value in of_creation.items():
+        if value:
+            yield (
+                f"{key} is set, but the account is not ours to change: set that up in Azure, or have the account made by "
+                "docker_cache_azure_create_account: true"
+            )
 
 
 def upstream_credentials(settings: Settings) -> Iterator[str]:
@@ -133,8 +159,25 @@ RULES = (
     Rule(keys=(NODES, "docker_cache_ssh_port"), find=duplicates),
     Rule(keys=(*ENTRY, BACKEND, *CLAIMS), find=without_master),
     Rule(
-        keys=(BACKEND, REGISTRY, "docker_cache_azure_account_name", "docker_cache_azure_account_key"),
+        keys=(
+            BACKEND,
+            REGISTRY,
+            "docker_cache_azure_account_name",
+            "docker_cache_azure_account_key",
+            "docker_cache_azure_auth",
+            "docker_cache_azure_create_account",
+        ),
         find=azure_account,
+    ),
+    Rule(
+        keys=(
+            "docker_cache_azure_create_account",
+            "docker_cache_azure_location",
+            "docker_cache_azure_allowed_networks",
+            "docker_cache_azure_delete_unread_after_days",
+            "docker_cache_azure_identity_principal_id",
+        ),
+        find=azure_creation,
     ),
     Rule(keys=("docker_cache_remote_username", "docker_cache_remote_password"), find=upstream_credentials),
     Rule(keys=(*ENTRY, "docker_cache_htpasswd", "docker_cache_htpasswd_over_plain_http"), find=htpasswd_in_the_clear),

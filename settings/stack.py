@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from settings.access import Access, resolve
+from settings.azure import read_account_key
 from settings.cautions import cautions
 from settings.certificate import read_certificate
 from settings.cluster import Answer, Cluster, ask_cluster, find_cluster
@@ -36,6 +37,7 @@ class Stack:
     cluster: Cluster | None
     nodes: tuple[Access, ...]
     entry_ca: str | None = None
+    azure_account_key: str | None = field(default=None, repr=False)
     cautions: tuple[str, ...] = ()
 
     @property
@@ -74,6 +76,7 @@ def read_stack(
     settings, problems = examined.settings, list(examined.problems)
     nodes = () if examined.wrong & SSH_KEYS else resolve(settings, base, environment, problems)
     entry_ca = read_certificate(settings, base, problems)
+    azure_account_key = read_account_key(settings, base, problems)
     cluster = None
     if not settings.docker_cache_custom_registry and not examined.wrong & CLUSTER_KEYS:
         cluster = find_cluster(settings, base, problems)
@@ -86,5 +89,6 @@ def read_stack(
         cluster=cluster,
         nodes=nodes,
         entry_ca=entry_ca,
+        azure_account_key=azure_account_key,
         cautions=(*cautions(settings, plain), *answer.cautions),
     )

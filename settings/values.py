@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+import ipaddress
 import re
+import uuid
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -145,6 +147,46 @@ def check_account_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def check_location(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]{2,30}", value):
+        raise ValueError("use one of `az account list-locations --query [].name`, such as westeurope")
+    return value
+
+
+def check_resource_group(value: str) -> str:
+    """https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules#microsoftresources."""
+    if not re.fullmatch(r"[-\w.()]{0,89}[-\w()]", value):
+        raise ValueError("use a resource group's name: letters, digits, dashes, underscores, dots and brackets")
+    return value
+
+
+def check_realm(value: str) -> str:
+    if "." not in value or not HOST.fullmatch(value):
+        raise ValueError("use the cloud's domain, such as core.windows.net or core.chinacloudapi.cn")
+    return value
+
+
+def parse_days(value: object) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,3}", str(value).strip()):
+        raise ValueError("use a number of days from 1 to 9999")
+    return int(str(value))
+
+
+def check_network(value: str) -> str:
+    """An address or a network in CIDR form, as Azure's firewall takes them: https://learn.microsoft.com/azure/storage/common/storage-network-security-ip-address-range."""
+    try:
+        return str(ipaddress.ip_network(value)).removesuffix("/32")
+    except ValueError as error:
+        raise ValueError("use an IPv4 address or a network such as 203.0.113.0/24") from error
+
+
+def check_uuid(value: str) -> str:
+    try:
+        return str(uuid.UUID(value))
+    except ValueError as error:
+        raise ValueError("use an id such as 00000000-0000-0000-0000-000000000000") from error
+
+
 def check_container_name(value: str) -> str:
     """https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata."""
     if not re.fullmatch(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", value):
@@ -201,6 +243,12 @@ ImageReference = Annotated[str, AfterValidator(check_image)]
 Quantity = Annotated[str, AfterValidator(check_quantity)]
 AccountName = Annotated[str, AfterValidator(check_account_name)]
 AccountKey = Annotated[SecretStr, AfterValidator(check_account_key)]
+AzureLocation = Annotated[str, AfterValidator(check_location)]
+AzureRealm = Annotated[str, AfterValidator(check_realm)]
+ResourceGroupName = Annotated[str, AfterValidator(check_resource_group)]
+Days = Annotated[int, BeforeValidator(parse_days)]
+Network = Annotated[str, AfterValidator(check_network)]
+Uuid = Annotated[str, AfterValidator(check_uuid)]
 ContainerName = Annotated[str, AfterValidator(check_container_name)]
 HtpasswdText = Annotated[SecretStr, AfterValidator(check_htpasswd)]
 OneLine = Annotated[SecretStr, AfterValidator(check_one_line)]

@@ -91,3 +91,23 @@ def test_make_new_writes_a_stack_to_fill_in_and_never_over_one(tmp_path: Path) -
         assert "One of `kubectl config get-contexts" in text, "pulumi took the comments out"
     finally:
         file.unlink(missing_ok=True)
+
+
+def test_a_node_that_can_not_change_over_keeps_an_entry_that_answers(sandbox: Sandbox) -> None:
+    daemon_json = "/etc/docker/daemon.json"
+    sandbox.up()
+    written = sandbox.on("pai-worker2", "cat", daemon_json)
+    sandbox.on("pai-worker2", "sh", "-c", f"echo '{{' > {daemon_json}")
+    failed = sandbox.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", docker_cache_node_port="30777")
+    assert failed.returncode != 0
+    assert sandbox.mirrors("pai-worker1") == ["http://10.30.0.10:30777/"]
+    assert sandbox.mirrors("pai-worker2") == ["http://10.30.0.10:30500/"]
+    services = sandbox.kubectl("get", "services", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", "name").split()
+    assert services == ["service/docker-cache-30500", "service/docker-cache-30777"], "a node still uses the old one"
+    sandbox.on("pai-worker2", "sh", "-c", f"printf '%s' '{written}' > {daemon_json}")
+    sandbox.up(docker_cache_node_port="30777")
+    assert sandbox.mirrors("pai-worker2") == ["http://10.30.0.10:30777/"]
+    assert sandbox.kubectl("get", "services", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", "name") == (
+        "service/docker-cache-30777"
+    )
+    sandbox.destroy()

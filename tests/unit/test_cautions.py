@@ -44,6 +44,11 @@ def test_an_account_key_of_unusual_length_is_named_without_its_value() -> None:
     assert said(docker_cache_azure_account_key=base64.b64encode(b"a" * 64).decode(), **AZURE) == []
 
 
+def test_an_identity_whose_role_is_not_ours_to_give_is_named() -> None:
+    (line,) = said(docker_cache_azure_auth="managed_identity", **AZURE)
+    assert "Storage Blob Data Contributor" in line
+
+
 def test_upstream_credentials_make_private_images_everybodys() -> None:
     (line,) = said(docker_cache_remote_username="robot", docker_cache_remote_password="p")
     assert "private ones too" in line

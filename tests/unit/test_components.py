@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -15,6 +17,7 @@ from components.arguments import node_mirrors_args, registry_cache_args
 from components.node_mirrors import NodeMirrors
 from components.registry_cache import RegistryCache
 from settings.access import Access
+from settings.azure import read_account_key
 from settings.cluster import Cluster
 from settings.loading import load
 from settings.model import Settings
@@ -23,6 +26,7 @@ from tests.unit.stacks import BCRYPT, HOST_KEY, HTPASSWD, KUBECONFIG, configurat
 
 SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"
 COMMAND = "command:remote:Command"
+LOCAL = "command:local:Command"
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 
 
@@ -41,6 +45,8 @@ class Recorder(pulumi.runtime.Mocks):
         return args.name, {**outputs, "stdout": "done"}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        if args.token == "azure-native:storage:listStorageAccountKeys":
+            return {"keys": [{"keyName": "key1", "value": "key-of-azure"}]}, []
         raise AssertionError(f"{args.token} is called: the program asks no provider")
 
     def of(self, kind: str) -> list[pulumi.runtime.MockResourceArgs]:
@@ -92,7 +98,12 @@ def stack(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> Stack
         )
         for item in settings.docker_cache_nodes
     )
-    return Stack(settings=settings, cluster=Cluster(kubeconfig=KUBECONFIG, context="prod"), nodes=accesses)
+    return Stack(
+        settings=settings,
+        cluster=Cluster(kubeconfig=KUBECONFIG, context="prod"),
+        nodes=accesses,
+        azure_account_key=read_account_key(settings, Path(), []),
+    )
 
 
 def create_cache(subject: Stack) -> RegistryCache | None:
@@ -240,16 +251,94 @@ def test_the_account_key_and_the_upstreams_password_reach_the_pod_by_a_secret_al
         "REGISTRY_PROXY_PASSWORD": "robots-password",
         "REGISTRY_STORAGE_AZURE_ACCOUNTKEY": AZURE["docker_cache_azure_account_key"],
     }
-    others = [resource.inputs for resource in recorder.resources if resource.typ != "kubernetes:core/v1:Secret"]
+    others = [
+        resource.inputs for resource in recorder.resources if resource.typ not in {"kubernetes:core/v1:Secret", LOCAL}
+    ]
     for hidden in ("robots-password", AZURE["docker_cache_azure_account_key"]):
         assert hidden not in str(others)
+
+
+def test_the_store_is_proved_with_the_pods_own_key_before_the_registry_starts(recorder: Recorder) -> None:
+    deploy(stack(**AZURE))
+    proof = recorder.one(LOCAL)
+    assert json.loads(proof["stdin"]) == {
+        "url": "https://account.blob.core.windows.net",
+        "account": "account",
+        "container": "dockerregistry",
+        "key": AZURE["docker_cache_azure_account_key"],
+    }
+    assert AZURE["docker_cache_azure_account_key"] not in proof["create"] + proof["delete"]
+    assert "the cached blobs stay in container dockerregistry of account account" in proof["delete"]
+
+
+CREATED = {
+    "docker_cache_storage_backend": "azure",
+    "docker_cache_azure_account_name": "account",
+    "docker_cache_azure_create_account": "true",
+    "docker_cache_azure_location": "westeurope",
+}
+
+
+def test_a_created_account_is_closed_where_azure_leaves_it_open(recorder: Recorder) -> None:
+    deploy(stack(**CREATED))
+    account = recorder.one("azure-native:storage:StorageAccount")
+    assert account["accountName"] == "account"
+    assert account["kind"] == "StorageV2"
+    assert account["minimumTlsVersion"] == "TLS1_2"
+    assert account["allowBlobPublicAccess"] is False
+    assert account["enableHttpsTrafficOnly"] is True
+    assert account["allowSharedKeyAccess"] is True
+    assert account["sku"] == {"name": "Standard_LRS"}
+    assert "networkRuleSet" not in account
+    assert recorder.one("azure-native:storage:BlobContainer")["publicAccess"] == "None"
+    assert (
+        recorder.one("kubernetes:core/v1:Secret")["stringData"]["REGISTRY_STORAGE_AZURE_ACCOUNTKEY"] == "key-of-azure"
+    )
+    assert json.loads(recorder.one(LOCAL)["stdin"])["key"] == "key-of-azure"
+    assert recorder.of("azure-native:storage:ManagementPolicy") == []
+    assert recorder.of("azure-native:authorization:RoleAssignment") == []
+
+
+def test_a_firewall_and_a_lifecycle_come_where_configured(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_azure_allowed_networks='["203.0.113.0/24", "198.51.100.7"]', docker_cache_azure_delete_unread_after_days="90", **CREATED))  # fmt: skip
+    assert recorder.one("azure-native:storage:StorageAccount")["networkRuleSet"] == {
+        "defaultAction": "Deny",
+        "bypass": "None",
+        "ipRules": [
+            {"action": "Allow", "iPAddressOrRange": "203.0.113.0/24"},
+            {"action": "Allow", "iPAddressOrRange": "198.51.100.7"},
+        ],
+    }
+    (rule,) = recorder.one("azure-native:storage:ManagementPolicy")["policy"]["rules"]
+    assert rule["definition"]["actions"]["baseBlob"]["delete"] == {"daysAfterLastAccessTimeGreaterThan": 90}
+    tracking = recorder.one("azure-native:storage:BlobServiceProperties")["lastAccessTimeTrackingPolicy"]
+    assert tracking["enable"] is True, "Azure would refuse the rule"
+
+
+def test_with_a_managed_identity_there_is_no_key_anywhere(recorder: Recorder) -> None:
+    principal, client = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+    deploy(stack(docker_cache_azure_auth="managed_identity", docker_cache_azure_identity_principal_id=principal, docker_cache_azure_identity_client_id=client, **CREATED))  # fmt: skip
+    assert recorder.one("azure-native:storage:StorageAccount")["allowSharedKeyAccess"] is False
+    role = recorder.one("azure-native:authorization:RoleAssignment")
+    assert role["principalId"] == principal
+    assert role["roleDefinitionId"].endswith("ba92f5b4-2d11-453d-a403-e96b0029c9fe")
+    assert recorder.of("kubernetes:core/v1:Secret") == []
+    assert recorder.of(LOCAL) == [], "it can't be tried from here"
+    assert {"name": "AZURE_CLIENT_ID", "value": client} in container(recorder)["env"]
+    proxy = yaml.safe_load(recorder.one("kubernetes:core/v1:ConfigMap")["data"]["proxy.yml"])
+    assert proxy["storage"]["azure"]["credentials"] == {"type": "default_credentials"}
 
 
 def test_azure_needs_no_volume_no_folder_and_no_pinning(recorder: Recorder) -> None:
     deploy(stack(**AZURE))
     proxy = yaml.safe_load(recorder.one("kubernetes:core/v1:ConfigMap")["data"]["proxy.yml"])
     assert proxy["storage"] == {
-        "azure": {"accountname": "account", "container": "dockerregistry", "credentials": {"type": "shared_key"}},
+        "azure": {
+            "accountname": "account",
+            "container": "dockerregistry",
+            "credentials": {"type": "shared_key"},
+            "realm": "core.windows.net",
+        },
         "redirect": {"disable": True},
     }
     pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]

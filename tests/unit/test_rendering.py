@@ -2,7 +2,9 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,10 +12,14 @@ import yaml
 from rendering import node_command, registry
 from rendering.registry import Registry
 
+AZURE = registry.Azure(
+    account="account", container="images", has_key=True, realm="core.windows.net", service_url=None, redirect=False
+)
 
-def rendered(name: str, storage: registry.Storage | None = None) -> dict[str, dict[str, object]]:
+
+def rendered(name: str, storage: registry.Storage | None = None) -> dict[str, dict[str, Any]]:
     subject = Registry(upstream="https://up.example", storage=storage or registry.filesystem(), has_htpasswd=False)
-    document: dict[str, dict[str, object]] = yaml.safe_load(registry.files(subject)[name])
+    document: dict[str, dict[str, Any]] = yaml.safe_load(registry.files(subject)[name])
     return document
 
 
@@ -43,13 +49,30 @@ def test_the_two_modes_share_the_port_but_not_the_metrics_port() -> None:
 
 def test_on_azure_both_modes_keep_clients_away_from_azure_itself() -> None:
     for name in ("proxy.yml", "stored.yml"):
-        storage = rendered(name, registry.azure("account", "images"))["storage"]
+        storage = rendered(name, registry.azure(AZURE))["storage"]
         assert storage["redirect"] == {"disable": True}, "each node would need a way to Azure"
         assert storage["azure"] == {
             "accountname": "account",
             "container": "images",
             "credentials": {"type": "shared_key"},
+            "realm": "core.windows.net",
         }
+
+
+def test_azure_by_identity_in_another_cloud_or_behind_another_address() -> None:
+    place = replace(AZURE, has_key=False, realm="core.chinacloudapi.cn", redirect=True)
+    storage = rendered("proxy.yml", registry.azure(place))["storage"]
+    assert storage["azure"]["credentials"] == {"type": "default_credentials"}
+    assert storage["azure"]["realm"] == "core.chinacloudapi.cn"
+    assert storage["redirect"] == {"disable": False}
+    private = rendered("proxy.yml", registry.azure(replace(AZURE, service_url="https://private.example")))["storage"]
+    assert private["azure"]["serviceurl"] == "https://private.example"
+    assert "realm" not in private["azure"], "one address is enough"
+
+
+def test_looks_at_azure_are_paid_for_and_few() -> None:
+    assert rendered("proxy.yml", registry.azure(AZURE))["health"]["storagedriver"]["interval"] == "30s"
+    assert rendered("proxy.yml")["health"]["storagedriver"]["interval"] == "10s"
 
 
 def test_the_command_is_one_line_and_quotes_what_it_is_given() -> None:

@@ -1,10 +1,14 @@
 """Rules that span keys, and the htpasswd file."""
 
+from pathlib import Path
+
 import pytest
 
+from settings.azure import read_account_key
 from settings.htpasswd import parse_htpasswd
 from settings.loading import SettingsError, load
 from settings.model import Settings
+from tests.unit.messages import remember
 from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd, node
 
 
@@ -26,6 +30,58 @@ def test_azure_keys_are_needed_with_azure_alone() -> None:
         'docker_cache_azure_account_key is missing: docker_cache_storage_backend "azure" needs it (or use "filesystem")',
     ]
     assert checked(docker_cache_azure_account_name="account").docker_cache_storage_backend == "filesystem"
+
+
+AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_name": "account"}
+
+
+def test_an_account_that_is_created_has_no_key_to_give_and_needs_a_place() -> None:
+    assert problems(docker_cache_azure_create_account="true", **AZURE) == [
+        "docker_cache_azure_location is missing: docker_cache_azure_create_account needs it, such as westeurope"
+    ]
+    key = {"docker_cache_azure_account_key": "QUJD"}
+    created = {"docker_cache_azure_create_account": "true", "docker_cache_azure_location": "westeurope"}
+    assert checked(**created, **AZURE).docker_cache_azure_create_account
+    (message,) = problems(**created, **key, **AZURE)
+    assert message.startswith("docker_cache_azure_account_key is set, but nothing uses it")
+    (message,) = problems(docker_cache_azure_auth="managed_identity", **key, **AZURE)
+    assert message.startswith("docker_cache_azure_account_key is set, but nothing uses it")
+    assert checked(docker_cache_azure_auth="managed_identity", **AZURE)
+
+
+def test_what_only_a_created_account_can_have_is_refused_for_another() -> None:
+    found = problems(docker_cache_azure_account_key="QUJD", docker_cache_azure_allowed_networks='["10.0.0.0/8"]', docker_cache_azure_delete_unread_after_days="9", **AZURE)  # fmt: skip
+    assert len(found) == 2
+    assert all("the account is not ours to change" in line for line in found)
+
+
+def test_the_key_and_its_file_are_one_too_many() -> None:
+    assert problems(docker_cache_azure_account_key="QUJD", docker_cache_azure_account_key_path="key", **AZURE) == [
+        "docker_cache_azure_account_key and docker_cache_azure_account_key_path are both set: keep one of the two"
+    ]
+
+
+def test_a_key_file_is_read_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    settings = checked(docker_cache_azure_account_key_path=str(file), **AZURE)
+    wrong: list[str] = []
+    assert read_account_key(settings, tmp_path, wrong) is None
+    file.write_text("not base64")
+    assert read_account_key(settings, tmp_path, wrong) is None
+    remember(wrong)
+    assert "the file can't be read" in wrong[0]
+    assert wrong[1].startswith(f'docker_cache_azure_account_key_path is "{file}": it is not base64')
+    file.write_text("QUJD\n")
+    assert read_account_key(settings, tmp_path, []) == "QUJD"
+
+
+def test_the_blob_services_address_follows_the_cloud() -> None:
+    azure = {"docker_cache_azure_account_key": "QUJD", **AZURE}
+    assert checked(**azure).blob_service_url == "https://account.blob.core.windows.net"
+    china = checked(docker_cache_azure_realm="core.chinacloudapi.cn", **azure)
+    assert china.blob_service_url == "https://account.blob.core.chinacloudapi.cn"
+    private = checked(docker_cache_azure_service_url="https://private.example/", **azure)
+    assert private.blob_service_url == "https://private.example"
 
 
 def test_upstream_credentials_come_both_or_not_at_all() -> None:

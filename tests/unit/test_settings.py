@@ -91,6 +91,13 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_custom_registry", "10.0.0.9:5000/x", 'docker_cache_custom_registry is "10.0.0.9:5000/x": use host:port or a URL without a path, such as http://10.0.0.1:30500'),
         ("docker_cache_ssh_sudo_password", "two\nlines", "docker_cache_ssh_sudo_password is wrong (its value is not shown): use a single line"),
         ("docker_cache_nodes", '[{"name": "A B", "host": "h"}]', 'docker_cache_nodes[A B].name is "A B": use the node\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
+        ("docker_cache_azure_realm", "nowhere", 'docker_cache_azure_realm is "nowhere": use the cloud\'s domain, such as core.windows.net or core.chinacloudapi.cn'),
+        ("docker_cache_azure_location", "West Europe", 'docker_cache_azure_location is "West Europe": use one of `az account list-locations --query [].name`, such as westeurope'),
+        ("docker_cache_azure_resource_group", "a/b", 'docker_cache_azure_resource_group is "a/b": use a resource group\'s name: letters, digits, dashes, underscores, dots and brackets'),
+        ("docker_cache_azure_delete_unread_after_days", "0", 'docker_cache_azure_delete_unread_after_days is "0": use a number of days from 1 to 9999'),
+        ("docker_cache_azure_identity_client_id", "me", 'docker_cache_azure_identity_client_id is "me": use an id such as 00000000-0000-0000-0000-000000000000'),
+        ("docker_cache_azure_allowed_networks", '["10.0.0.0/8", "x"]', 'docker_cache_azure_allowed_networks[1] is "x": use an IPv4 address or a network such as 203.0.113.0/24'),
+        ("docker_cache_azure_allowed_networks", "5", 'docker_cache_azure_allowed_networks is "5": write a list'),
         ("docker_cache_fs_claim", "a_b", 'docker_cache_fs_claim is "a_b": use the object\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
     ],
 )  # fmt: skip

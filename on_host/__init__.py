@@ -1,0 +1,1 @@
+"""What Pulumi runs on the administrator's machine, in this project's virtual environment."""
