@@ -29,12 +29,28 @@ class Blobs:
         self.requests: list[str] = []
 
 
+def respond(blobs: Blobs, command: str, target: str, data: bytes) -> tuple[int, str, bytes]:
+    """Status, Azure's code and body."""
+    path = target.partition("?")[0]
+    if blobs.refuses:
+        return (*blobs.refuses, b"")
+    if "restype=container" in target:
+        return (409, "ContainerAlreadyExists", b"") if blobs.exists else (201, "", b"")
+    if command == "PUT":
+        blobs.content[path] = b"else" if blobs.forgets else data
+        return 201, "", b""
+    if command == "DELETE":
+        del blobs.content[path]
+        return 202, "", b""
+    return 206, "", blobs.content[path]
+
+
 @contextmanager
 def service(blobs: Blobs) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self, status: int, code: str = "", body: bytes = b"") -> None:
+        def answer(self, status: int, code: str, body: bytes) -> None:
             self.send_response(status)
             if code:
                 self.send_header("x-ms-error-code", code)
@@ -48,22 +64,11 @@ def service(blobs: Blobs) -> Iterator[str]:
 
         def handle_any(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            path = self.path.partition("?")[0]
             blobs.requests.append(f"{self.command} {self.path}")
             if blobs.hangs_up:
                 self.close_connection = True
-            elif blobs.refuses:
-                self.answer(*blobs.refuses)
-            elif "restype=container" in self.path:
-                self.answer(409, "ContainerAlreadyExists") if blobs.exists else self.answer(201)
-            elif self.command == "PUT":
-                blobs.content[path] = b"else" if blobs.forgets else data
-                self.answer(201)
-            elif self.command == "DELETE":
-                del blobs.content[path]
-                self.answer(202)
             else:
-                self.answer(206, body=blobs.content[path])
+                self.answer(*respond(blobs, self.command, self.path, data))
 
         do_GET = do_PUT = do_DELETE = do_HEAD = handle_any  # noqa: N815
 

@@ -1,0 +1,210 @@
+"""The cache on Azure Blob Storage, with Azurite in Azure's place. The tests of this file follow one deployment, in order."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from sandbox import azure_account
+from sandbox.enter import in_network
+from sandbox.layout import AZURE_ACCOUNT, AZURE_BLOB_SERVICE, NETWORKS
+from sandbox.lifecycle import azurite_answers, wait_for
+from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox
+
+BLOBS = """
+import json, sys
+from azure.storage.blob import BlobServiceClient
+url, account, key, container = json.load(sys.stdin)
+client = BlobServiceClient(url, credential={"account_name": account, "account_key": key})
+for name in [container] if container else [found.name for found in client.list_containers()]:
+    print("\\n".join(f"{name}/{blob.name}" for blob in client.get_container_client(name).list_blobs()))
+"""
+KEY_FILE = ROOT / ".sandbox/keys/azure/account_key"
+PULL_FOR_EVER = (
+    "while :; do docker image rm -f app:2; docker pull -q app:2 && echo PULLED || echo FAILED; sleep 0.5; done"
+)
+
+
+def azure_keys() -> dict[str, object]:
+    document = yaml.safe_load((ROOT / "Pulumi.dev-azure.yaml").read_text())["config"]
+    keys = {key.removeprefix("docker-cache:"): value for key, value in document.items()}
+    return {key: value for key, value in keys.items() if "azure" in key or "backend" in key}
+
+
+def blobs(container: str = "dockerregistry") -> list[str]:
+    """What lies in the store, through azure-storage-blob."""
+    given = [AZURE_BLOB_SERVICE, AZURE_ACCOUNT, azure_account.keys()[0], container]
+    command = in_network([sys.executable, "-c", BLOBS])
+    result = subprocess.run(command, input=json.dumps(given), env=os.environ | {"SANDBOX_NETWORKS": NETWORKS}, capture_output=True, text=True, check=True)  # fmt: skip
+    return result.stdout.split()
+
+
+@pytest.fixture(scope="module", name="azure")
+def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
+    azure = sandbox.with_stack("dev-azure-test", **azure_keys())
+    azure.up()
+    yield azure
+    azure.destroy()
+
+
+def test_pulls_land_as_blobs_in_the_container(azure: Sandbox) -> None:
+    azure.reset_upstream()
+    azure.pull_anew("pai-worker1", "app:1")
+    assert azure.upstream()["manifest_gets"] == 1
+    stored = blobs()
+    assert [name for name in stored if name.endswith("/library/app/_manifests/tags/1/current/link")], stored
+    assert len([name for name in stored if "/blobs/sha256/" in name]) >= 3, "manifest, configuration and layers"
+    assert not [name for name in stored if "docker-cache-proof" in name], "something of the proof stays"
+    assert azure.outputs()["storage"] == "azure:sandboxcache/dockerregistry"
+
+
+def test_a_new_pod_with_an_empty_disk_serves_them_with_the_upstream_stopped(azure: Sandbox) -> None:
+    azure.on("hub", "systemctl", "stop", "hub")
+    try:
+        azure.kubectl("delete", "pod", azure.pod())
+        azure.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=120s")
+        azure.pull_anew("pai-worker2", "app:1")
+    finally:
+        azure.on("hub", "systemctl", "start", "hub")
+    wait_until(lambda: "pulling through again" in azure.kubectl("logs", "deployment/docker-cache-registry", "--tail=300"), "it pulls through again")  # fmt: skip
+
+
+def wait_until(is_there: object, what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    assert callable(is_there)
+    while not is_there():
+        assert time.monotonic() < deadline, f"gave up waiting: {what}"
+        time.sleep(1)
+
+
+def test_without_azure_pulls_fall_back_and_all_comes_back_by_itself(azure: Sandbox) -> None:
+    pod = azure.pod()
+    azure.on("azurite", "systemctl", "stop", "azurite")
+    try:
+        azure.reset_upstream()
+        azure.pull_anew("pai-worker1", "app:3")
+        assert azure.upstream()["blob_gets"] > 0, "docker must have gone to the upstream itself"
+    finally:
+        azure.on("azurite", "systemctl", "start", "azurite")
+        wait_for("Azurite", azurite_answers)
+    entry = "http://10.30.0.10:30500/"
+    answers = lambda: azure.try_on("pai-worker2", "curl", "-sf", "-m", "5", entry).returncode == 0  # noqa: E731
+    wait_until(answers, "the cache is healthy again", seconds=150)
+    azure.reset_upstream()
+    azure.pull_anew("pai-worker2", "app:1")
+    assert azure.upstream()["blob_gets"] == 0, "what was stored is served again"
+    assert azure.pod() == pod, "nobody had to restart anything"
+
+
+def test_a_rotated_key_rolls_the_pod_and_no_pull_fails(azure: Sandbox) -> None:
+    for worker in WORKERS:
+        azure.pull_anew(worker, "app:2")
+        exhaust = (
+            "for i in $(seq 101); do curl -s -o /dev/null https://registry-1.docker.io/v2/library/app/manifests/3; done"
+        )
+        azure.on(worker, "sh", "-c", exhaust)
+        azure.on(worker, "systemd-run", "--unit=puller", "sh", "-c", PULL_FOR_EVER)
+    pod = azure.pod()
+    try:
+        azure.up(docker_cache_azure_account_key_path=".sandbox/keys/azure/account_key2")
+        assert azure.pod() != pod, "the pod still has the old key"
+        wait_until(
+            lambda: "deletionTimestamp" not in azure.kubectl("get", "pods", "-o", "yaml"), "the old pod has ended"
+        )
+        time.sleep(3)
+    finally:
+        for worker in WORKERS:
+            azure.on(worker, "systemctl", "stop", "puller")
+    for worker in WORKERS:
+        log = azure.on(worker, "journalctl", "--unit=puller", "--output=cat", "--no-pager").splitlines()
+        assert log.count("PULLED") > 3, "the test has seen too little"
+        assert log.count("FAILED") == 0, "\n".join(log[-40:])
+    # In Azure the other key changes while the service runs; Azurite has to be started anew for it.
+    azure_account.renew(1)
+    wait_for("Azurite", azurite_answers)
+    azure.reset_upstream()
+    wait_until(lambda: azure.try_on("pai-worker2", "curl", "-sf", "-m", "5", "http://10.30.0.10:30500/").returncode == 0, "the cache is healthy")  # fmt: skip
+    azure.pull_anew("pai-worker2", "app:2")
+    assert azure.upstream()["blob_gets"] == 0, "the renewed key was not the one in use"
+    azure.up()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"docker_cache_azure_account_key_path": "", "docker_cache_azure_account_key": "d3Jvbmcta2V5"}, "refuses: "),
+        ({"docker_cache_azure_service_url": "http://10.30.0.99:10000/sandboxcache"}, "can't be reached: "),
+        ({"docker_cache_azure_account_name": "another"}, "refuses: "),
+    ],
+)
+def test_a_store_that_can_not_be_used_stops_the_update_before_the_registry(
+    azure: Sandbox, changes: dict[str, object], said: str
+) -> None:
+    pod = azure.pod()
+    result = azure.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", **changes)
+    text = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert said in text
+    assert "the container dockerregistry at " in text
+    assert "d3Jvbmcta2V5" not in text
+    assert azure.pod() == pod, "the registry was touched"
+    azure.pull_anew("pai-worker1", "app:1")
+
+
+def test_a_missing_container_is_made(azure: Sandbox) -> None:
+    azure.up(docker_cache_azure_container_name="another")
+    azure.pull_anew("pai-worker1", "app:4")
+    assert [name for name in blobs("another") if "library/app" in name]
+    azure.up()
+
+
+def test_switching_the_backend_is_one_up_that_says_where_the_data_stays(azure: Sandbox) -> None:
+    before = azure.on("pai-worker1", "stat", "--format", "%Y %Z %i", "/etc/docker/daemon.json")
+    there = blobs()
+    output = azure.up(docker_cache_storage_backend="filesystem")
+    assert "the cached blobs stay in container dockerregistry of account sandboxcache" in output
+    azure.pull_anew("pai-worker1", "app:1")
+    assert azure.on("pai-master", "find", "/var/lib/registry/docker", "-path", "*library/app*", "-name", "link")
+    assert blobs() == there
+    output = azure.up()
+    assert "released: /var/lib/registry stays with what is in it" in output
+    azure.reset_upstream()
+    azure.pull_anew("pai-worker2", "app:1")
+    assert azure.upstream()["blob_gets"] == 0, "what was kept on Azure is served again"
+    assert azure.on("pai-worker1", "stat", "--format", "%Y %Z %i", "/etc/docker/daemon.json") == before, (
+        "a node was touched"
+    )
+    azure.on("pai-master", "rm", "-rf", "/var/lib/registry/docker")
+
+
+CREATED: dict[str, object] = {
+    "docker_cache_azure_account_key_path": "",
+    "docker_cache_azure_create_account": "true",
+    "docker_cache_azure_location": "westeurope",
+    "docker_cache_azure_container_name": "created",
+    "docker_cache_azure_delete_unread_after_days": "90",
+}
+
+
+def test_an_account_of_our_own_is_kept_unless_asked_otherwise(azure: Sandbox) -> None:
+    azure.destroy()
+    azure.up(**CREATED)
+    azure.pull_anew("pai-worker1", "app:1")
+    assert [name for name in blobs("created") if "library/app" in name]
+    assert azure.preview(**CREATED) == {}
+    state = azure.pulumi("stack", "export").stdout
+    assert azure_account.keys()[0] not in state
+    assert azure.preview(enable_docker_cache="false")["docker-cache-store-account"], "it would go from the stack"
+    azure.destroy()
+    assert [name for name in blobs("created") if "library/app" in name], "the data went, and nobody asked for that"
+    # What was kept is used again, as an account that exists.
+    azure.up(docker_cache_azure_container_name="created")
+    azure.reset_upstream()
+    azure.pull_anew("pai-worker2", "app:1")
+    assert azure.upstream()["blob_gets"] == 0
+    azure.destroy()
