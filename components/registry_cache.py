@@ -13,6 +13,7 @@ from rendering import registry
 from settings.cluster import service_name
 
 CONFIGURATION = "/etc/docker-cache"
+LEAVING_SECONDS = 5
 MASTER_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
@@ -154,7 +155,7 @@ def pod_spec(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.PodSpecArg
             "fs_group_change_policy": "OnRootMismatch",
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
-        "termination_grace_period_seconds": registry.DRAIN_SECONDS + 15,
+        "termination_grace_period_seconds": LEAVING_SECONDS + registry.DRAIN_SECONDS + 15,
     }
     return pod | {"affinity": on_node(storage.node_name)} if storage.node_name else pod
 
@@ -216,6 +217,8 @@ def container(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.Container
             "period_seconds": 10,
             "failure_threshold": 6,
         },
+        # Until every node's kube-proxy knows that the pod leaves, new pulls still come to it.
+        "lifecycle": {"pre_stop": {"exec_": {"command": ["sleep", str(LEAVING_SECONDS)]}}},
         "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}},
         "security_context": {
             "allow_privilege_escalation": False,

@@ -45,7 +45,7 @@ class Sandbox:
     def pulumi(self, *arguments: str, **changes: object) -> subprocess.CompletedProcess[str]:
         """`sandbox/pulumi` on the stack; `changes` are keys that differ from its own."""
         command = [str(ROOT / "sandbox/pulumi"), *arguments, "--stack", self._stack]
-        if self._keys | changes:
+        if (self._keys | changes) and arguments[0] != "stack":
             command += ["--config-file", str(self._configuration(self._keys | changes))]
         return run(command)
 

@@ -36,7 +36,11 @@ def azure_keys() -> dict[str, object]:
     return {key: value for key, value in keys.items() if "azure" in key or "backend" in key}
 
 
-def blobs(container: str = "dockerregistry") -> list[str]:
+CONTAINER = f"pulls-{int(time.time())}"
+"""Azurite keeps what earlier stacks have left."""
+
+
+def blobs(container: str = CONTAINER) -> list[str]:
     """What lies in the store, through azure-storage-blob."""
     given = [AZURE_BLOB_SERVICE, AZURE_ACCOUNT, azure_account.keys()[0], container]
     command = in_network([sys.executable, "-c", BLOBS])
@@ -46,7 +50,7 @@ def blobs(container: str = "dockerregistry") -> list[str]:
 
 @pytest.fixture(scope="module", name="azure")
 def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
-    azure = sandbox.with_stack("dev-azure-test", **azure_keys())
+    azure = sandbox.with_stack("dev-azure-test", **azure_keys() | {"docker_cache_azure_container_name": CONTAINER})
     azure.up()
     yield azure
     azure.destroy()
@@ -60,7 +64,7 @@ def test_pulls_land_as_blobs_in_the_container(azure: Sandbox) -> None:
     assert [name for name in stored if name.endswith("/library/app/_manifests/tags/1/current/link")], stored
     assert len([name for name in stored if "/blobs/sha256/" in name]) >= 3, "manifest, configuration and layers"
     assert not [name for name in stored if "docker-cache-proof" in name], "something of the proof stays"
-    assert azure.outputs()["storage"] == "azure:sandboxcache/dockerregistry"
+    assert azure.outputs()["storage"] == f"azure:sandboxcache/{CONTAINER}"
 
 
 def test_a_new_pod_with_an_empty_disk_serves_them_with_the_upstream_stopped(azure: Sandbox) -> None:
@@ -150,16 +154,16 @@ def test_a_store_that_can_not_be_used_stops_the_update_before_the_registry(
     text = result.stdout + result.stderr
     assert result.returncode != 0
     assert said in text
-    assert "the container dockerregistry at " in text
+    assert f"the container {CONTAINER} at " in text
     assert "d3Jvbmcta2V5" not in text
     assert azure.pod() == pod, "the registry was touched"
     azure.pull_anew("pai-worker1", "app:1")
 
 
 def test_a_missing_container_is_made(azure: Sandbox) -> None:
-    azure.up(docker_cache_azure_container_name="another")
+    azure.up(docker_cache_azure_container_name=f"{CONTAINER}-b")
     azure.pull_anew("pai-worker1", "app:4")
-    assert [name for name in blobs("another") if "library/app" in name]
+    assert [name for name in blobs(f"{CONTAINER}-b") if "library/app" in name]
     azure.up()
 
 
@@ -167,7 +171,7 @@ def test_switching_the_backend_is_one_up_that_says_where_the_data_stays(azure: S
     before = azure.on("pai-worker1", "stat", "--format", "%Y %Z %i", "/etc/docker/daemon.json")
     there = blobs()
     output = azure.up(docker_cache_storage_backend="filesystem")
-    assert "the cached blobs stay in container dockerregistry of account sandboxcache" in output
+    assert f"the cached blobs stay in container {CONTAINER} of account sandboxcache" in output
     azure.pull_anew("pai-worker1", "app:1")
     assert azure.on("pai-master", "find", "/var/lib/registry/docker", "-path", "*library/app*", "-name", "link")
     assert blobs() == there

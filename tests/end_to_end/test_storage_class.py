@@ -31,6 +31,7 @@ def volume(sandbox: Sandbox, tmp_path: Path) -> Iterator[None]:
     sandbox.kubectl("apply", "-f", str(file))
     yield
     sandbox.destroy()
+    sandbox.kubectl("delete", "pvc", "--all", "--wait=false")
     sandbox.kubectl("delete", "-f", str(file))
     sandbox.on("pai-master", "rm", "-rf", "/var/lib/test-volume")
 
@@ -42,3 +43,27 @@ def test_a_storage_class_keeps_the_cache_on_a_claim(sandbox: Sandbox) -> None:
     sandbox.pull_anew("pai-worker1", "app:2")
     stored = sandbox.on("pai-master", "find", "/var/lib/test-volume", "-name", "link", "-path", "*library/app*")
     assert stored, "the volume holds nothing of what was pulled"
+
+
+def claims(sandbox: Sandbox) -> list[str]:
+    return sandbox.kubectl("get", "pvc", "-o", "name").split()
+
+
+@pytest.mark.usefixtures("volume")
+def test_the_claim_outlives_the_stack_and_is_used_again_by_its_name(sandbox: Sandbox) -> None:
+    sandbox.up(docker_cache_fs_storage_class="by-hand", docker_cache_fs_size="1Gi")
+    sandbox.pull_anew("pai-worker1", "app:2")
+    location = str(sandbox.outputs()["storage"])
+    sandbox.destroy()
+    assert claims(sandbox) == [location.replace("claim ", "persistentvolumeclaim/")], "the data went, unasked"
+    sandbox.up(docker_cache_fs_claim=location.removeprefix("claim "))
+    sandbox.reset_upstream()
+    sandbox.pull_anew("pai-worker2", "app:2")
+    assert sandbox.upstream()["blob_gets"] == 0, "the cache began anew"
+
+
+@pytest.mark.usefixtures("volume")
+def test_the_claim_goes_where_that_was_asked_for(sandbox: Sandbox) -> None:
+    sandbox.up(docker_cache_fs_storage_class="by-hand", docker_cache_fs_size="1Gi", docker_cache_delete_data="true")
+    sandbox.destroy()
+    assert claims(sandbox) == []

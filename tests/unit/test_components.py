@@ -213,6 +213,13 @@ def test_the_probes_do_not_ask_the_upstream(recorder: Recorder) -> None:
     assert container(recorder)["livenessProbe"]["tcpSocket"] == {"port": "registry"}
 
 
+def test_a_pod_that_leaves_takes_pulls_until_every_node_knows(recorder: Recorder) -> None:
+    deploy(stack())
+    assert container(recorder)["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 5 + 60 + 15, "the pulls in flight get their time too"
+
+
 def test_the_image_and_the_free_share_are_configurable(recorder: Recorder) -> None:
     deploy(stack(docker_cache_image="mirror.example/registry:3.1.2", docker_cache_fs_min_free="20%"))
     assert container(recorder)["image"] == "mirror.example/registry:3.1.2"
