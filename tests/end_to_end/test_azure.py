@@ -12,7 +12,7 @@ import yaml
 
 from sandbox import azure_account
 from sandbox.enter import in_network
-from sandbox.layout import AZURE_ACCOUNT, AZURE_BLOB_SERVICE, NETWORKS
+from sandbox.layout import AZURE_ACCOUNT, AZURE_BLOB_SERVICE, AZURE_STATE, NETWORKS
 from sandbox.lifecycle import azurite_answers, wait_for
 from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox
 
@@ -25,6 +25,8 @@ for name in [container] if container else [found.name for found in client.list_c
     print("\\n".join(f"{name}/{blob.name}" for blob in client.get_container_client(name).list_blobs()))
 """
 KEY_FILE = ROOT / ".sandbox/keys/azure/account_key"
+PULLER = f"azure-puller-{int(time.time())}"
+"""The journal keeps what an earlier run's puller has said."""
 PULL_FOR_EVER = (
     "while :; do docker image rm -f app:2; docker pull -q app:2 && echo PULLED || echo FAILED; sleep 0.5; done"
 )
@@ -112,7 +114,7 @@ def test_a_rotated_key_rolls_the_pod_and_no_pull_fails(azure: Sandbox) -> None:
             "for i in $(seq 101); do curl -s -o /dev/null https://registry-1.docker.io/v2/library/app/manifests/3; done"
         )
         azure.on(worker, "sh", "-c", exhaust)
-        azure.on(worker, "systemd-run", "--unit=puller", "sh", "-c", PULL_FOR_EVER)
+        azure.on(worker, "systemd-run", f"--unit={PULLER}", "sh", "-c", PULL_FOR_EVER)
     pod = azure.pod()
     try:
         azure.up(docker_cache_azure_account_key_path=".sandbox/keys/azure/account_key2")
@@ -123,9 +125,9 @@ def test_a_rotated_key_rolls_the_pod_and_no_pull_fails(azure: Sandbox) -> None:
         time.sleep(3)
     finally:
         for worker in WORKERS:
-            azure.on(worker, "systemctl", "stop", "puller")
+            azure.on(worker, "systemctl", "stop", PULLER)
     for worker in WORKERS:
-        log = azure.on(worker, "journalctl", "--unit=puller", "--output=cat", "--no-pager").splitlines()
+        log = azure.on(worker, "journalctl", f"--unit={PULLER}", "--output=cat", "--no-pager").splitlines()
         assert log.count("PULLED") > 3, "the test has seen too little"
         assert log.count("FAILED") == 0, "\n".join(log[-40:])
     # In Azure the other key changes while the service runs; Azurite has to be started anew for it.
@@ -197,6 +199,7 @@ CREATED: dict[str, object] = {
 
 def test_an_account_of_our_own_is_kept_unless_asked_otherwise(azure: Sandbox) -> None:
     azure.destroy()
+    AZURE_STATE.unlink(missing_ok=True)
     azure.up(**CREATED)
     azure.pull_anew("pai-worker1", "app:1")
     assert [name for name in blobs("created") if "library/app" in name]
@@ -212,3 +215,4 @@ def test_an_account_of_our_own_is_kept_unless_asked_otherwise(azure: Sandbox) ->
     azure.pull_anew("pai-worker2", "app:1")
     assert azure.upstream()["blob_gets"] == 0
     azure.destroy()
+    AZURE_STATE.unlink()

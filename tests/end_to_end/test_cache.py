@@ -25,6 +25,7 @@ def deployed(sandbox: Sandbox) -> Iterator[dict[str, str]]:
         "container_pid": container_pid(sandbox, container),
         **{worker: sandbox.docker_pid(worker) for worker in WORKERS},
     }
+    sandbox.on("pai-master", "rm", "-rf", "/var/lib/registry/docker")
     sandbox.reset_upstream()
     sandbox.up()
     yield before

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,8 @@ spec:
   selector: {app: docker-registry-cache}
   ports: [{port: 5000, name: http, targetPort: 5000, nodePort: 30500}]
 """
+PULLER = f"takeover-puller-{int(time.time())}"
+"""The journal keeps what an earlier run's puller has said."""
 PULL_FOR_EVER = (
     "while :; do docker image rm -f app:1; docker pull -q app:1 && echo PULLED || echo FAILED; sleep 1; done"
 )
@@ -87,14 +90,15 @@ def _openpai(sandbox: Sandbox, tmp_path: Path) -> Iterator[None]:
         sandbox.pull_anew(worker, "app:1")
         url = "https://registry-1.docker.io/v2/library/app/manifests/3"
         sandbox.on(worker, "sh", "-c", f"for i in $(seq 101); do curl -s -o /dev/null {url}; done")
-        sandbox.on(worker, "systemd-run", "--unit=puller", "sh", "-c", PULL_FOR_EVER)
+        sandbox.on(worker, "systemd-run", f"--unit={PULLER}", "sh", "-c", PULL_FOR_EVER)
     yield
     for worker in WORKERS:
-        sandbox.try_on(worker, "systemctl", "stop", "puller")
+        sandbox.try_on(worker, "systemctl", "stop", PULLER)
     run([str(ROOT / "sandbox/pulumi"), "destroy", "--yes", "--skip-preview", "--stack", STACK])
     sandbox.kubectl("delete", "--ignore-not-found", "-f", str(manifest))
     for worker in WORKERS:
-        sandbox.on(worker, "sh", "-c", f"rm -f {DAEMON_JSON} && systemctl restart docker")
+        # What the file was at first is kept on purpose, since it is not put back.
+        sandbox.on(worker, "sh", "-c", f"rm -rf {DAEMON_JSON} /var/lib/docker-cache && systemctl restart docker")
     FILE.unlink()
 
 
@@ -125,7 +129,7 @@ def test_the_cluster_moves_over_and_no_pull_fails(sandbox: Sandbox) -> None:
         # With an insecure mirror, docker 29 no longer verifies Docker Hub itself.
         insecure = {"insecure-registries": ["10.30.0.10:30501"]} if worker == "pai-worker1" else {}
         assert written == {"log-opts": {"max-size": "10m"}, "registry-mirrors": [NEW], **insecure}
-        log = sandbox.on(worker, "journalctl", "--unit=puller", "--output=cat", "--no-pager").splitlines()
+        log = sandbox.on(worker, "journalctl", f"--unit={PULLER}", "--output=cat", "--no-pager").splitlines()
         assert log.count("PULLED") > 5, "the test has seen too little"
         assert log.count("FAILED") == 0, "\n".join(log[-40:])
     left = sandbox.kubectl("get", "deployments,services,configmaps,secrets", "-o", "name")
@@ -143,7 +147,7 @@ def test_the_cluster_moves_over_and_no_pull_fails(sandbox: Sandbox) -> None:
     assert up.returncode == 0, up.stdout + up.stderr
     for worker in WORKERS:
         assert sandbox.mirrors(worker) == [f"{OLD}/"]
-        log = sandbox.on(worker, "journalctl", "--unit=puller", "--output=cat", "--no-pager").splitlines()
+        log = sandbox.on(worker, "journalctl", f"--unit={PULLER}", "--output=cat", "--no-pager").splitlines()
         assert log.count("FAILED") == 0, "\n".join(log[-40:])
 
     destroyed = run([str(ROOT / "sandbox/pulumi"), "destroy", "--yes", "--skip-preview", "--stack", STACK])
