@@ -192,7 +192,7 @@ CREATED: dict[str, object] = {
     "docker_cache_azure_account_key_path": "",
     "docker_cache_azure_create_account": "true",
     "docker_cache_azure_location": "westeurope",
-    "docker_cache_azure_container_name": "created",
+    "docker_cache_azure_container_name": f"{CONTAINER}-created",
     "docker_cache_azure_delete_unread_after_days": "90",
 }
 
@@ -202,15 +202,17 @@ def test_an_account_of_our_own_is_kept_unless_asked_otherwise(azure: Sandbox) ->
     AZURE_STATE.unlink(missing_ok=True)
     azure.up(**CREATED)
     azure.pull_anew("pai-worker1", "app:1")
-    assert [name for name in blobs("created") if "library/app" in name]
+    assert [name for name in blobs(f"{CONTAINER}-created") if "library/app" in name]
     assert azure.preview(**CREATED) == {}
     state = azure.pulumi("stack", "export").stdout
     assert azure_account.keys()[0] not in state
     assert azure.preview(enable_docker_cache="false")["docker-cache-store-account"], "it would go from the stack"
     azure.destroy()
-    assert [name for name in blobs("created") if "library/app" in name], "the data went, and nobody asked for that"
+    assert [name for name in blobs(f"{CONTAINER}-created") if "library/app" in name], (
+        "the data went, and nobody asked for that"
+    )
     # What was kept is used again, as an account that exists.
-    azure.up(docker_cache_azure_container_name="created")
+    azure.up(docker_cache_azure_container_name=f"{CONTAINER}-created")
     azure.reset_upstream()
     azure.pull_anew("pai-worker2", "app:1")
     assert azure.upstream()["blob_gets"] == 0
