@@ -71,6 +71,7 @@ def test_another_upstream_replaces_the_configuration_and_rolls_the_pod(sandbox: 
 def test_another_backend_moves_the_store_and_touches_no_node(sandbox: Sandbox) -> None:
     steps = sandbox.preview(**AZURE)
     assert steps.pop("docker-cache-environment") == ["create"], "the account key's Secret"
+    assert steps.pop("docker-cache-store-proof") == ["create"]
     assert steps.pop(FOLDER) == ["delete"]
     assert sorted(steps.pop("docker-cache")) == ["replace", "update"]
     assert steps == {}
