@@ -1,6 +1,7 @@
 """The proof's judgement on counters as the registry gives them."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -99,6 +100,28 @@ def test_a_command_that_fails_is_told_by_its_last_line_or_its_status() -> None:
         asyncio.run(answer(7).run("docker", "pull", "x", seconds=1))
     with pytest.raises(NodeError, match=r"^`docker` did not end in 1 s or lost its connection: reset$"):
         asyncio.run(answer(-1).run("docker", "pull", seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "text"),
+    [
+        ({}, "docker info", ""),
+        ({"sudo": True}, "sudo -n docker info", ""),
+        ({"sudo": True, "sudo_password": "pass word"}, "sudo -S -p '' docker info", "pass word\n"),
+    ],
+)
+def test_a_command_is_roots_and_sudos_password_goes_by_standard_input(
+    changes: dict[str, Any], line: str, text: str
+) -> None:
+    seen: list[object] = []
+
+    async def run(words: str, **options: object) -> SimpleNamespace:
+        seen.extend([words, options["input"]])
+        return SimpleNamespace(exit_status=0, stdout="", stderr="")
+
+    shell = Shell(access=replace(CLOSED, **changes), connection=cast("Any", SimpleNamespace(run=run)))
+    asyncio.run(shell.run("docker", "info", seconds=1))
+    assert seen == [line, text]
 
 
 def test_what_is_no_docker_is_named() -> None:
