@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ TAKE_OVER = "`make takeover STACK=…` moves the cluster over without an interva
 class Cluster:
     """What the Kubernetes provider needs: a kubeconfig's text and the context in it."""
 
-    kubeconfig: str
+    kubeconfig: str = field(repr=False)
     context: str
 
 
