@@ -24,7 +24,14 @@ client = BlobServiceClient(url, credential={"account_name": account, "account_ke
 for name in [container] if container else [found.name for found in client.list_containers()]:
     print("\\n".join(f"{name}/{blob.name}" for blob in client.get_container_client(name).list_blobs()))
 """
-KEY_FILE = ROOT / ".sandbox/keys/azure/account_key"
+DELETE_ALL = """
+import json, sys
+from azure.storage.blob import BlobServiceClient
+url, account, key, _ = json.load(sys.stdin)
+client = BlobServiceClient(url, credential={"account_name": account, "account_key": key})
+for container in client.list_containers():
+    client.delete_container(container.name)
+"""
 PULLER = f"azure-puller-{int(time.time())}"
 """The journal keeps what an earlier run's puller has said."""
 PULL_FOR_EVER = (
@@ -44,8 +51,13 @@ CONTAINER = f"pulls-{int(time.time())}"
 
 def blobs(container: str = CONTAINER) -> list[str]:
     """What lies in the store, through azure-storage-blob."""
+    return ask_store(container, BLOBS)
+
+
+def ask_store(container: str, script: str) -> list[str]:
+    """In the sandbox's network, which the host is not in."""
     given = [AZURE_BLOB_SERVICE, AZURE_ACCOUNT, azure_account.keys()[0], container]
-    command = in_network([sys.executable, "-c", BLOBS])
+    command = in_network([sys.executable, "-c", script])
     result = subprocess.run(command, input=json.dumps(given), env=os.environ | {"SANDBOX_NETWORKS": NETWORKS}, capture_output=True, text=True, check=True)  # fmt: skip
     return result.stdout.split()
 
@@ -56,6 +68,7 @@ def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
     azure.up()
     yield azure
     azure.destroy()
+    ask_store("", DELETE_ALL)
 
 
 def test_pulls_land_as_blobs_in_the_container(azure: Sandbox) -> None:
