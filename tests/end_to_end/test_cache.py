@@ -116,7 +116,7 @@ def test_a_full_disk_stops_the_storing_and_not_the_serving(sandbox: Sandbox) -> 
 
 def wait_for_log(sandbox: Sandbox, text: str) -> None:
     deadline = time.monotonic() + 60
-    while text not in sandbox.kubectl("logs", "deployment/docker-cache-registry", "--tail=200"):
+    while text not in sandbox.kubectl("logs", sandbox.pod(), "--tail=200"):
         assert time.monotonic() < deadline, f"the registry never said: {text}"
         time.sleep(1)
 
