@@ -115,18 +115,23 @@ def create_lifecycle(
         management_policy_name="default",
         account_name=account.name,
         resource_group_name=group_name,
+        # Distribution writes layers as append blobs, of which Azure does not note when they were read.
         policy={
             "rules": [
-                {
-                    "name": "delete-unread",
-                    "enabled": True,
-                    "type": storage.RuleType.LIFECYCLE,
-                    "definition": {
-                        "actions": {"base_blob": {"delete": {"days_after_last_access_time_greater_than": days}}},
-                        "filters": {"blob_types": ["blockBlob"]},
-                    },
-                }
+                rule("delete-unread", "blockBlob", {"days_after_last_access_time_greater_than": days}),
+                rule("delete-old", "appendBlob", {"days_after_modification_greater_than": days}),
             ]
         },
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[tracking])),
     )
+
+
+def rule(
+    name: str, blob_type: str, after: storage.DateAfterModificationArgsDict
+) -> storage.ManagementPolicyRuleArgsDict:
+    return {
+        "name": name,
+        "enabled": True,
+        "type": storage.RuleType.LIFECYCLE,
+        "definition": {"actions": {"base_blob": {"delete": after}}, "filters": {"blob_types": [blob_type]}},
+    }

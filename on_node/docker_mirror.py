@@ -573,7 +573,8 @@ def fitting(entry: Entry, info: Document) -> Entry:
     An insecure mirror would make docker take Docker Hub's images unverified too (moby daemon/hosts.go, 29), and over http no
     mirror needs it.
     """
-    return entry._replace(insecure=False) if entry.verified and has_containerd_store(info) else entry
+    plain_is_enough = not info or has_containerd_store(info)
+    return entry._replace(insecure=False) if entry.verified and plain_is_enough else entry
 
 
 def certificates_for(places: Places, entry: Entry, info: Document, record: Optional[Record]) -> List[Certificate]:

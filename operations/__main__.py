@@ -90,7 +90,9 @@ def proof_from_stdin() -> int:
 def find_predecessor() -> int:
     """The NodePort may be the predecessor's still: that is no problem here."""
     stack = stack_from_stdin(ask=lambda _cluster, _settings: Answer())
-    found = None if isinstance(stack, Disabled) else predecessor.find(stack)
+    if isinstance(stack, Disabled):
+        raise OperationError("enable_docker_cache is off, so there is nothing that could take over: set it to true")
+    found = predecessor.find(stack)
     print(json.dumps(asdict(found) if found else None))
     return 0
 

@@ -65,7 +65,7 @@ async def connect(access: Access) -> AsyncIterator[Shell]:
         )
     except (asyncssh.Error, asyncssh.KeyImportError, OSError) as error:
         raise NodeError(
-            f"{access.user}@{access.host}:{access.port} can't be reached: {error or type(error).__name__}"
+            f"{access.user}@{access.host}:{access.port} can't be reached: {str(error) or type(error).__name__}"
         ) from error
     async with connection:
         yield Shell(access=access, connection=connection)

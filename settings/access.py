@@ -76,7 +76,8 @@ def find_host_key(node: Node, settings: Settings, base: Path, problems: list[str
     text = node.host_key or read(f"{place}_path", node.host_key_path, base, problems)
     key = bare_key(text)
     if text and key is None:
-        problems.append(f'{place} is "{text.strip()[:80]}": use a line such as "ssh-ed25519 AAAA…"')
+        shown = "wrong (its value is not shown)" if "PRIVATE KEY" in text else f'"{text.strip()[:80]}"'
+        problems.append(f'{place} is {shown}: use a line such as "ssh-ed25519 AAAA…"')
     elif not (key or node.host_key_path or settings.docker_cache_ssh_trust_any_host_key):
         problems.append(
             f"{place} is missing: set it to what `ssh-keyscan -t ed25519 {node.host}` shows, once you know that it is "

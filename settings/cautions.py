@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from urllib.parse import urlsplit
 
 from settings.htpasswd import parse_htpasswd
-from settings.loading import is_secret
+from settings.loading import ALIASES, is_secret
 from settings.model import Settings
 
 ACCOUNT_KEY_BYTES = 64
@@ -24,7 +24,12 @@ def cautions(settings: Settings, plain_keys: Collection[str]) -> list[str]:
     """All warnings; `plain_keys` are the given keys that the configuration file holds without encryption."""
     of_the_cache = [] if settings.docker_cache_custom_registry else [line for find in CACHE for line in find(settings)]
     of_the_nodes = [line for find in NODES for line in find(settings)]
-    return [*of_the_cache, *of_the_nodes, *(in_plain_text(key) for key in plain_keys if must_be_secret(key))]
+    return [
+        *of_the_cache,
+        *of_the_nodes,
+        *(in_plain_text(key) for key in plain_keys if must_be_secret(key)),
+        *in_nodes(settings, plain_keys),
+    ]
 
 
 def htpasswd_users(settings: Settings) -> Iterator[str]:
@@ -126,7 +131,20 @@ def unused_keys(settings: Settings) -> Iterator[str]:
 
 def must_be_secret(key: str) -> bool:
     """A kubeconfig or a proxy is in most stacks a path or an address, which need not be encrypted."""
-    return is_secret(key) and not key.endswith(("_path", "kubeconfig", "proxy"))
+    main_name = next((name for name, alias in ALIASES.items() if alias == key), key)
+    return is_secret(main_name) and not key.endswith(("_path", "kubeconfig", "proxy"))
+
+
+def in_nodes(settings: Settings, plain_keys: Collection[str]) -> Iterator[str]:
+    """Who encrypts one value in the list makes all of it a secret to the engine: then it is not among the plain keys."""
+    secret = [
+        node.name for node in settings.docker_cache_nodes if node.password or node.private_key or node.sudo_password
+    ]
+    if "docker_cache_nodes" in plain_keys and secret:
+        yield (
+            f"docker_cache_nodes has secrets without encryption, of {listed(secret)}: "
+            "`pulumi config set --secret --path 'docker-cache:docker_cache_nodes[0].password'` asks for one and encrypts it"
+        )
 
 
 def in_plain_text(key: str) -> str:

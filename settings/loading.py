@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -169,8 +168,15 @@ def shown_value(key: str, value: object) -> str:
         return " is wrong (its value is not shown)"
     if not isinstance(value, str | int | float):
         return " is wrong"
-    without_password = re.sub(r"//[^/@\s]*@", "//…@", str(value))
-    return f' is "{without_password}"'
+    return f' is "{without_credentials(str(value))}"'
+
+
+def without_credentials(text: str) -> str:
+    """What stands before an `@` may be a password, and what follows a `?` a signature."""
+    scheme, separator, rest = text.rpartition("://") if "://" in text else ("", "", text)
+    before, at, address = rest.rpartition("@")
+    address, query, _ = address.partition("?")
+    return f"{scheme}{separator}{'…@' if at and before else ''}{address}{'?…' if query else ''}"
 
 
 def place(location: tuple[int | str, ...], read: Read) -> str:

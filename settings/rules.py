@@ -82,6 +82,8 @@ def azure_account(settings: Settings) -> Iterator[str]:
 
 
 def azure_creation(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_storage_backend != "azure" or settings.docker_cache_custom_registry:
+        return
     if settings.docker_cache_azure_create_account:
         if settings.docker_cache_azure_location is None:
             yield "docker_cache_azure_location is missing: docker_cache_azure_create_account needs it, such as westeurope"
@@ -171,6 +173,8 @@ RULES = (
     ),
     Rule(
         keys=(
+            BACKEND,
+            REGISTRY,
             "docker_cache_azure_create_account",
             "docker_cache_azure_location",
             "docker_cache_azure_allowed_networks",

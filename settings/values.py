@@ -138,6 +138,8 @@ def check_account_name(value: str) -> str:
 def check_account_key(value: SecretStr) -> SecretStr:
     """Base64; what the manual's example has in its place is no key."""
     text = value.get_secret_value()
+    if not text:
+        raise ValueError(f"it is empty: {GET_ACCOUNT_KEY}")
     if text == PLACEHOLDER:
         raise ValueError(f'it is "{PLACEHOLDER}", the placeholder of OpenPAI\'s manual: {GET_ACCOUNT_KEY}')
     try:
@@ -175,7 +177,7 @@ def parse_days(value: object) -> int:
 def check_network(value: str) -> str:
     """An address or a network in CIDR form, as Azure's firewall takes them: https://learn.microsoft.com/azure/storage/common/storage-network-security-ip-address-range."""
     try:
-        return str(ipaddress.ip_network(value)).removesuffix("/32")
+        return str(ipaddress.IPv4Network(value)).removesuffix("/32")
     except ValueError as error:
         raise ValueError("use an IPv4 address or a network such as 203.0.113.0/24") from error
 

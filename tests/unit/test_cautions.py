@@ -9,7 +9,7 @@ from settings.cautions import cautions
 from settings.loading import load
 from settings.model import Settings
 from settings.stack import plain_keys
-from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd
+from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd, node
 
 AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_name": "account"}
 
@@ -94,3 +94,10 @@ def test_a_secret_without_encryption_in_the_stacks_file_is_named() -> None:
     (line,) = said(*plain_keys(environment))
     assert line.startswith("docker_cache_ssh_password stands in the stack's file without encryption")
     assert said("docker_cache_htpasswd_over_plain_http", "docker_cache_ssh_private_key_path") == []
+
+
+def test_secrets_under_other_names_and_of_nodes_are_named_too() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True, password="p")]
+    first, second = said("docker_azure_account_key", "docker_cache_nodes", docker_cache_nodes=json.dumps(nodes))
+    assert first.startswith("docker_azure_account_key stands in the stack's file without encryption")
+    assert second.startswith("docker_cache_nodes has secrets without encryption, of m1")

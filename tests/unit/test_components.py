@@ -316,8 +316,12 @@ def test_a_firewall_and_a_lifecycle_come_where_configured(recorder: Recorder) ->
             {"action": "Allow", "iPAddressOrRange": "198.51.100.7"},
         ],
     }
-    (rule,) = recorder.one("azure-native:storage:ManagementPolicy")["policy"]["rules"]
-    assert rule["definition"]["actions"]["baseBlob"]["delete"] == {"daysAfterLastAccessTimeGreaterThan": 90}
+    rules = [rule["definition"] for rule in recorder.one("azure-native:storage:ManagementPolicy")["policy"]["rules"]]
+    deletions = {rule["filters"]["blobTypes"][0]: rule["actions"]["baseBlob"]["delete"] for rule in rules}
+    assert deletions == {
+        "blockBlob": {"daysAfterLastAccessTimeGreaterThan": 90},
+        "appendBlob": {"daysAfterModificationGreaterThan": 90},
+    }, "Distribution's layers are append blobs"
     tracking = recorder.one("azure-native:storage:BlobServiceProperties")["lastAccessTimeTrackingPolicy"]
     assert tracking["enable"] is True, "Azure would refuse the rule"
 

@@ -55,6 +55,11 @@ def test_what_only_a_created_account_can_have_is_refused_for_another() -> None:
     assert all("the account is not ours to change" in line for line in found)
 
 
+def test_azures_keys_count_for_nothing_with_another_backend() -> None:
+    left_over = {"docker_cache_azure_create_account": "true", "docker_cache_azure_allowed_networks": '["10.0.0.0/8"]'}
+    assert checked(**left_over).docker_cache_storage_backend == "filesystem"
+
+
 def test_the_key_and_its_file_are_one_too_many() -> None:
     assert problems(docker_cache_azure_account_key="QUJD", docker_cache_azure_account_key_path="key", **AZURE) == [
         "docker_cache_azure_account_key and docker_cache_azure_account_key_path are both set: keep one of the two"
@@ -71,6 +76,11 @@ def test_a_key_file_is_read_and_checked(tmp_path: Path) -> None:
     remember(wrong)
     assert "the file can't be read" in wrong[0]
     assert wrong[1].startswith(f'docker_cache_azure_account_key_path is "{file}": it is not base64')
+    file.write_text("\n")
+    empty: list[str] = []
+    assert read_account_key(settings, tmp_path, empty) is None
+    remember(empty)
+    assert "it is empty" in empty[0]
     file.write_text("QUJD\n")
     assert read_account_key(settings, tmp_path, []) == "QUJD"
 

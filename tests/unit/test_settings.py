@@ -234,6 +234,22 @@ def test_a_secrets_value_is_never_shown() -> None:
     assert secret not in "".join(found)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("docker_cache_custom_registry", "user:s3cret@10.0.0.9:5000"),
+        ("docker_cache_azure_service_url", "https://a.example/?sv=1&sig=s3cret"),
+        ("docker_cache_remote_url", "https://u:pa/s3cret@h"),
+        ("docker_cache_remote_url", "https://u:p@s3cret@h"),
+        ("docker_cache_entry", "s3cret@h:1"),
+    ],
+)
+def test_credentials_in_an_address_are_not_shown(key: str, value: str) -> None:
+    (message,) = problems(configuration(**{key: value}).get)
+    assert "s3cret" not in message
+    assert key in message
+
+
 def test_a_trailing_slash_of_the_upstream_is_tolerated() -> None:
     assert checked(docker_cache_remote_url="https://r.example/").docker_cache_remote_url == "https://r.example"
 
