@@ -33,7 +33,7 @@ def registry_cache_args(stack: Stack) -> RegistryCacheArgs:
 
 def storage_args(stack: Stack) -> StorageArgs:
     settings = stack.settings
-    if settings.docker_cache_storage_backend == "azure":
+    if settings.is_on_azure:
         return azure_args(stack)
     if settings.docker_cache_fs_claim:
         return ExistingClaimArgs(name=settings.docker_cache_fs_claim)
@@ -80,7 +80,7 @@ def azure_account_args(settings: Settings) -> AzureAccountArgs:
 
 
 def storage_section(settings: Settings) -> registry.Storage:
-    if settings.docker_cache_storage_backend == "filesystem":
+    if not settings.is_on_azure:
         return registry.filesystem()
     return registry.azure(
         registry.Azure(
@@ -97,7 +97,7 @@ def storage_section(settings: Settings) -> registry.Storage:
 def environment(settings: Settings) -> Mapping[str, str]:
     """Azure's library takes the client id of the identity that it is to sign in with from there."""
     client = settings.docker_cache_azure_identity_client_id
-    return {"AZURE_CLIENT_ID": client} if client and settings.docker_cache_storage_backend == "azure" else {}
+    return {"AZURE_CLIENT_ID": client} if client and settings.is_on_azure else {}
 
 
 def secret_environment(settings: Settings) -> Mapping[str, str]:

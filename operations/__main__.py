@@ -18,7 +18,7 @@ from operations.terminal import console
 from sandbox import lifecycle
 from sandbox.processes import init_pid
 from sandbox.progress import SandboxError
-from settings.cluster import Answer, Cluster, ask_cluster
+from settings.cluster import Answer, Cluster, ask_cluster, ask_nothing
 from settings.loading import Disabled, SettingsError
 from settings.model import Settings
 from settings.stack import Stack, read_stack
@@ -89,7 +89,7 @@ def proof_from_stdin() -> int:
 
 def find_predecessor() -> int:
     """The NodePort may be the predecessor's still: that is no problem here."""
-    stack = stack_from_stdin(ask=lambda _cluster, _settings: Answer())
+    stack = stack_from_stdin(ask=ask_nothing)
     if isinstance(stack, Disabled):
         raise OperationError("enable_docker_cache is off, so there is nothing that could take over: set it to true")
     found = predecessor.find(stack)

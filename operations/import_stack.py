@@ -23,7 +23,7 @@ from operations.new_stack import check_name
 from operations.stack_folder import StackFolder, replace_file, stack_folder
 from operations.stacks import ROOT, OperationError, StackName
 from operations.terminal import confirm
-from settings.cluster import Answer, context_names
+from settings.cluster import ask_nothing, context_names
 from settings.loading import Disabled, SettingsError
 from settings.stack import PREFIX, read_stack
 
@@ -239,7 +239,7 @@ def as_text(tree: Tree) -> str:
 
 
 def check(texts: Mapping[str, str]) -> object:
-    return read_stack(texts.get, ROOT, os.environ, list(texts), ask=lambda _cluster, _settings: Answer())
+    return read_stack(texts.get, ROOT, os.environ, list(texts), ask=ask_nothing)
 
 
 def carry_out(stack: StackName, plan: Plan, folder: StackFolder, *, yes: bool) -> bool:

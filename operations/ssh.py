@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import asyncssh
 
+from rendering import node_command
 from settings.access import Access
 
 CONNECT_SECONDS = 15
@@ -27,9 +28,10 @@ class Shell:
     async def run(self, *command: str, seconds: float) -> str:
         """The output of a command run as root. Raises NodeError with its last line of errors."""
         password = self.access.sudo_password
-        text = "" if password is None else f"{password}\n"
+        line = shlex.join(node_command.as_root(command, sudo=self.access.sudo, asks=password is not None))
+        text = node_command.standard_input("", password)
         try:
-            result = await self.connection.run(shlex.join(as_root(self.access, command)), input=text, timeout=seconds)
+            result = await self.connection.run(line, input=text, timeout=seconds)
         except (asyncssh.Error, OSError) as error:
             raise NodeError(f"`{command[0]}` did not end in {seconds:.0f} s or lost its connection: {error}") from error
         if result.exit_status:
@@ -37,14 +39,6 @@ class Shell:
             ending = f"failed: {lines[-1]}" if lines else f"ended with status {result.exit_status}"
             raise NodeError(f"`{' '.join(command[:2])}` {ending}")
         return str(result.stdout or "").strip()
-
-
-def as_root(access: Access, command: Sequence[str]) -> list[str]:
-    """The command as root's; a password for sudo comes by standard input."""
-    if not access.sudo:
-        return list(command)
-    asking = ["-n"] if access.sudo_password is None else ["-S", "-p", ""]
-    return ["sudo", *asking, *command]
 
 
 @contextlib.asynccontextmanager

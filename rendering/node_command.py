@@ -8,6 +8,7 @@ import base64
 import functools
 import hashlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import zopfli.zlib
@@ -22,10 +23,17 @@ AFTER_A_PASSWORD = f'grep ^__import__..zlib | python3 -c "{LOADER}" "$@"'
 
 
 def command(*arguments: str, sudo: bool, sudo_password: bool = False) -> str:
-    """`sudo -n` never asks: without a rule in sudoers it fails with its own message."""
-    if sudo and sudo_password:
-        return shlex.join(["sudo", "-S", "-p", "", "sh", "-c", AFTER_A_PASSWORD, "-", *arguments])
-    return shlex.join([*(["sudo", "-n"] if sudo else []), "python3", "-c", LOADER, *arguments])
+    """The command line that runs the script of standard input with these arguments."""
+    asks = sudo and sudo_password
+    program = ["sh", "-c", AFTER_A_PASSWORD, "-"] if asks else ["python3", "-c", LOADER]
+    return shlex.join(as_root([*program, *arguments], sudo=sudo, asks=asks))
+
+
+def as_root(words: Sequence[str], *, sudo: bool, asks: bool) -> list[str]:
+    """`sudo -n` never asks: without a rule in sudoers it fails with its own message. `-S` reads the password's line."""
+    if not sudo:
+        return list(words)
+    return ["sudo", *(["-S", "-p", ""] if asks else ["-n"]), *words]
 
 
 @functools.cache

@@ -13,7 +13,7 @@ def read_account_key(settings: Settings, base: Path, problems: list[str]) -> str
     if settings.docker_cache_azure_account_key:
         return settings.docker_cache_azure_account_key.get_secret_value()
     path = settings.docker_cache_azure_account_key_path
-    if path is None or settings.docker_cache_storage_backend != "azure" or settings.docker_cache_custom_registry:
+    if path is None or not settings.is_on_azure:
         return None
     try:
         text = read_file(path, base).strip()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from settings.htpasswd import parse_htpasswd
 from settings.loading import ALIASES, is_secret
-from settings.model import Settings
+from settings.model import SECRET_KEYS, Node, Settings
 
 ACCOUNT_KEY_BYTES = 64
 CACHE_KEYS = (
@@ -48,7 +48,7 @@ def htpasswd_users(settings: Settings) -> Iterator[str]:
 
 
 def account_key_length(settings: Settings) -> Iterator[str]:
-    if settings.docker_cache_storage_backend != "azure" or not settings.docker_cache_azure_account_key:
+    if not settings.is_on_azure or not settings.docker_cache_azure_account_key:
         return
     length = len(base64.b64decode(settings.docker_cache_azure_account_key.get_secret_value()))
     if length != ACCOUNT_KEY_BYTES:
@@ -59,9 +59,7 @@ def account_key_length(settings: Settings) -> Iterator[str]:
 
 
 def identity_without_role(settings: Settings) -> Iterator[str]:
-    by_identity = (
-        settings.docker_cache_storage_backend == "azure" and settings.docker_cache_azure_auth == "managed_identity"
-    )
+    by_identity = settings.is_on_azure and settings.docker_cache_azure_auth == "managed_identity"
     if by_identity and not settings.docker_cache_azure_identity_principal_id:
         yield (
             "docker_cache_azure_auth is managed_identity: the identity that the pod runs with needs the role Storage Blob Data "
@@ -137,9 +135,8 @@ def must_be_secret(key: str) -> bool:
 
 def in_nodes(settings: Settings, plain_keys: Collection[str]) -> Iterator[str]:
     """Who encrypts one value in the list makes all of it a secret to the engine: then it is not among the plain keys."""
-    secret = [
-        node.name for node in settings.docker_cache_nodes if node.password or node.private_key or node.sudo_password
-    ]
+    keys = SECRET_KEYS & set(Node.model_fields)
+    secret = [node.name for node in settings.docker_cache_nodes if any(getattr(node, key) for key in keys)]
     if "docker_cache_nodes" in plain_keys and secret:
         yield (
             f"docker_cache_nodes has secrets without encryption, of {listed(secret)}: "

@@ -139,6 +139,11 @@ class Settings(Model):
         return DOCKER_HUB if self.docker_cache_custom_registry else self.docker_cache_remote_url
 
     @property
+    def is_on_azure(self) -> bool:
+        """Whether a cache is installed that keeps its data on Azure."""
+        return self.docker_cache_storage_backend == "azure" and not self.docker_cache_custom_registry
+
+    @property
     def blob_service_url(self) -> str:
         """The account's blob service, without a slash at the end."""
         account, realm = self.docker_cache_azure_account_name, self.docker_cache_azure_realm

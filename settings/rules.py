@@ -64,7 +64,7 @@ def without_master(settings: Settings) -> Iterator[str]:
 
 
 def azure_account(settings: Settings) -> Iterator[str]:
-    if settings.docker_cache_storage_backend != "azure" or settings.docker_cache_custom_registry:
+    if not settings.is_on_azure:
         return
     if settings.docker_cache_azure_account_name is None:
         yield f"docker_cache_azure_account_name is missing: {NEEDED_WITH_AZURE}"
@@ -82,7 +82,7 @@ def azure_account(settings: Settings) -> Iterator[str]:
 
 
 def azure_creation(settings: Settings) -> Iterator[str]:
-    if settings.docker_cache_storage_backend != "azure" or settings.docker_cache_custom_registry:
+    if not settings.is_on_azure:
         return
     if settings.docker_cache_azure_create_account:
         if settings.docker_cache_azure_location is None:
@@ -133,22 +133,15 @@ def certificate(settings: Settings) -> Iterator[str]:
         )
 
 
-def two_entries(settings: Settings) -> Iterator[str]:
-    registry, entry = settings.docker_cache_custom_registry, settings.docker_cache_entry
-    if registry and entry:
-        yield (
-            f'docker_cache_custom_registry is "{registry}" and docker_cache_entry is "{entry}": keep one of the two, the nodes '
-            "get a single entry (a custom registry installs no cache)"
-        )
+def keep_one(first: str, second: str, reason: str) -> Rule:
+    """Two keys that exclude each other."""
 
+    def find(settings: Settings) -> Iterator[str]:
+        values = getattr(settings, first), getattr(settings, second)
+        if all(values):
+            yield f'{first} is "{values[0]}" and {second} is "{values[1]}": keep one of the two, {reason}'
 
-def two_claims(settings: Settings) -> Iterator[str]:
-    claim, storage_class = settings.docker_cache_fs_claim, settings.docker_cache_fs_storage_class
-    if claim and storage_class:
-        yield (
-            f'docker_cache_fs_claim is "{claim}" and docker_cache_fs_storage_class is "{storage_class}": keep one of the two, '
-            "a claim that exists or a class that a new one comes from"
-        )
+    return Rule(keys=(first, second), find=find)
 
 
 NODES, REGISTRY, BACKEND = "docker_cache_nodes", "docker_cache_custom_registry", "docker_cache_storage_backend"
@@ -186,6 +179,6 @@ RULES = (
     Rule(keys=("docker_cache_remote_username", "docker_cache_remote_password"), find=upstream_credentials),
     Rule(keys=(*ENTRY, "docker_cache_htpasswd", "docker_cache_htpasswd_over_plain_http"), find=htpasswd_in_the_clear),
     Rule(keys=(*ENTRY, "docker_cache_entry_ca", "docker_cache_entry_insecure"), find=certificate),
-    Rule(keys=(REGISTRY, "docker_cache_entry"), find=two_entries),
-    Rule(keys=CLAIMS, find=two_claims),
+    keep_one(REGISTRY, "docker_cache_entry", "the nodes get a single entry (a custom registry installs no cache)"),
+    keep_one(*CLAIMS, "a claim that exists or a class that a new one comes from"),
 )

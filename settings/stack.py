@@ -47,17 +47,20 @@ class Stack:
 
 
 def given_keys(environment: Mapping[str, str]) -> list[str]:
-    """The keys of this project that the engine hands on, declared or not (pulumi's SDK reads them from there too)."""
-    keys: dict[str, str] = json.loads(environment.get("PULUMI_CONFIG") or "{}")
-    return [key.removeprefix(PREFIX) for key in keys if key.startswith(PREFIX)]
+    """The keys of this project that the engine hands on, declared or not."""
+    return list(given_values(environment))
 
 
 def plain_keys(environment: Mapping[str, str]) -> list[str]:
     """The given keys, as far as they have a value and the engine does not know them as secrets."""
-    keys: dict[str, str] = json.loads(environment.get("PULUMI_CONFIG") or "{}")
     encrypted: list[str] = json.loads(environment.get("PULUMI_CONFIG_SECRET_KEYS") or "[]")
-    given = [key for key, value in keys.items() if value and key not in encrypted]
-    return [key.removeprefix(PREFIX) for key in given if key.startswith(PREFIX)]
+    return [key for key, value in given_values(environment).items() if value and PREFIX + key not in encrypted]
+
+
+def given_values(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where pulumi's SDK reads them from too."""
+    values: dict[str, str] = json.loads(environment.get("PULUMI_CONFIG") or "{}")
+    return {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}
 
 
 def read_stack(
