@@ -1,5 +1,6 @@
 """Rules that span keys, and the htpasswd file."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_what_only_a_created_account_can_have_is_refused_for_another() -> None:
 def test_azures_keys_count_for_nothing_with_another_backend() -> None:
     left_over = {"docker_cache_azure_create_account": "true", "docker_cache_azure_allowed_networks": '["10.0.0.0/8"]'}
     assert checked(**left_over).docker_cache_storage_backend == "filesystem"
+
+
+def test_azures_keys_are_not_needed_where_no_cache_is_installed() -> None:
+    settings = checked(docker_cache_storage_backend="azure", docker_cache_custom_registry="10.0.0.9:5000")
+    assert not settings.is_on_azure
+
+
+def test_a_folder_needs_a_master_even_where_the_entry_is_given() -> None:
+    nodes = json.dumps([node("w1", "10.0.0.2")])
+    (message,) = problems(docker_cache_nodes=nodes, docker_cache_entry="10.0.0.9:30500")
+    assert message.endswith("since the cache's folder lies on the first master (or set docker_cache_fs_storage_class)")
 
 
 def test_the_key_and_its_file_are_one_too_many() -> None:

@@ -88,6 +88,7 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_azure_container_name", "a--b", 'docker_cache_azure_container_name is "a--b": use a blob container\'s name: 3 to 63 lower-case letters, digits and single dashes'),
         ("docker_cache_azure_account_key", "forexample", 'docker_cache_azure_account_key is wrong (its value is not shown): it is "forexample", the placeholder of OpenPAI\'s manual: copy a key that `az storage account keys list --account-name …` shows'),
         ("docker_cache_azure_account_key", "not base64", "docker_cache_azure_account_key is wrong (its value is not shown): it is not base64: copy a key that `az storage account keys list --account-name …` shows"),
+        ("docker_cache_azure_account_key", "QUJD*", "docker_cache_azure_account_key is wrong (its value is not shown): it is not base64: copy a key that `az storage account keys list --account-name …` shows"),
         ("docker_cache_custom_registry", "10.0.0.9:5000/x", 'docker_cache_custom_registry is "10.0.0.9:5000/x": use host:port or a URL without a path, such as http://10.0.0.1:30500'),
         ("docker_cache_ssh_sudo_password", "two\nlines", "docker_cache_ssh_sudo_password is wrong (its value is not shown): use a single line"),
         ("docker_cache_nodes", '[{"name": "A B", "host": "h"}]', 'docker_cache_nodes[A B].name is "A B": use the node\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
