@@ -40,10 +40,13 @@ def run(command: Command, report: Report) -> Output:
     except OSError as error:
         reason = f"{error.filename}: {os.strerror(error.errno or 0).lower()}"
         raise ProviderError(recorder.failure(reason, command.line)) from error
+    feeder = threading.Thread(target=_feed, args=(process.stdin, command.stdin), daemon=True)
     with process:
-        threading.Thread(target=_feed, args=(process.stdin, command.stdin), daemon=True).start()
+        feeder.start()
         for stream, data in _arriving(process.stdout, process.stderr):
             recorder.take(data, is_stderr=stream is process.stderr)
+        # Before the process is left: leaving closes its input, and that fails where the command has ended without reading.
+        feeder.join()
     output = recorder.finish()
     if process.returncode:
         raise ProviderError(recorder.failure(_ending(process.returncode), command.line))

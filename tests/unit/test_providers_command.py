@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from time import sleep
+from typing import IO
 
 import pytest
 
@@ -191,6 +193,20 @@ def test_a_local_command_gets_its_standard_input_or_none() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_local_command_need_not_read_its_standard_input() -> None:
     assert created(create="exec <&-; sleep 0.1", stdin="x" * 1_000_000)["stdout"] == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_local_command_may_end_before_it_is_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = local._feed
+
+    def feed_late(pipe: IO[bytes] | None, text: str) -> None:
+        assert pipe is not None
+        pipe.write(b"buffered, so that whoever closes the pipe has to write it")
+        sleep(0.2)
+        feed(pipe, text)
+
+    monkeypatch.setattr(local, "_feed", feed_late)
+    assert created(create="echo out", stdin="text")["stdout"] == "out"
 
 
 def test_a_failed_local_command_tells_itself_its_status_and_all_that_it_printed() -> None:
