@@ -107,7 +107,7 @@ class CacheStorage(pulumi.ComponentResource):
         owner = (str(USER_ID), str(USER_ID))
         flags = ("--delete-data",) if args.delete_data else ()
         script = NodeScript(
-            script="cache_folder.py", create=("prepare", args.path, *owner), delete=("release", args.path, *flags)
+            script="cache_folder", create=("prepare", args.path, *owner), delete=("release", args.path, *flags)
         )
         # By its place, not by the node's name: a renamed node's old folder is the new one's, and must not be released.
         run_on_node(f"cache-folder-{args.access.host}:{args.path}", args.access, script, opts)

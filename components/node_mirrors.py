@@ -48,7 +48,7 @@ def mirror_script(args: NodeMirrorsArgs, node: Access) -> NodeScript:
     insecure = ("--insecure",) if args.insecure else ()
     trust = ("--ca", node_command.fingerprint(args.certificate)) if args.certificate else ()
     return NodeScript(
-        script="docker_mirror.py",
+        script="mirror",
         create=("mirror", args.entry, *owner, *trust, *insecure, *waiting),
         delete=("remove", *owner, *waiting),
         certificate=args.certificate,

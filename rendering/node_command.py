@@ -4,20 +4,36 @@ The script is compressed because a stack's state holds it twice for every node. 
 which zlib does not promise: otherwise two administrators' machines would take turns in updating every node.
 """
 
+import ast
 import base64
 import functools
 import hashlib
+import io
 import shlex
-from collections.abc import Sequence
+import tokenize
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import zopfli.zlib
 
-ON_NODE = Path(__file__).resolve().parent.parent / "on_node"
+PACKAGE = "on_node"
+ON_NODE = Path(__file__).resolve().parent.parent / PACKAGE
 
 LOADER = "exec(eval(input()))"
 SCRIPT = "__import__('zlib').decompress(__import__('base64').b85decode('{}'))"
 """The line that the loader evaluates. No part of it gives anything that `exec` takes: an incomplete line fails, nothing runs."""
+UNPACK = """import sys, types
+for name, source in {modules!r}:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    package, _, short = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], short, module)
+    else:
+        module.__path__ = []
+    exec(compile(source, name, "exec"), module.__dict__)
+sys.modules[{program!r}].main()
+"""
 AFTER_A_PASSWORD = f'grep ^__import__..zlib | python3 -c "{LOADER}" "$@"'
 """sudo reads the password's line only if it asks for one: what it leaves must not reach Python."""
 
@@ -37,12 +53,60 @@ def as_root(words: Sequence[str], *, sudo: bool, asks: bool) -> list[str]:
 
 
 @functools.cache
-def payload(script: str, certificate: str | None = None) -> str:
-    """The named script of `on_node/` as a line for standard input; a certificate (PEM) is set in front of it."""
-    source = (ON_NODE / script).read_bytes()
-    if certificate:
-        source = f"CERTIFICATE = {certificate!r}\n".encode() + source
-    return SCRIPT.format(base64.b85encode(zopfli.zlib.compress(source)).decode()) + "\n"
+def payload(program: str, certificate: str | None = None) -> str:
+    """The named program of `on_node/` as a line for standard input, with what goes with it and belongs on no command line."""
+    text = bundle(program, f"certificate = {certificate!r}\n").encode()
+    return SCRIPT.format(base64.b85encode(zopfli.zlib.compress(text)).decode()) + "\n"
+
+
+def bundle(program: str, given: str) -> str:
+    """One source of the program and every module of `on_node/` that it imports, each as a module of its own."""
+    modules = [(name, given if name == "payload" else bare(source(name))) for name in needed(program)]
+    modules = [(PACKAGE, ""), *((f"{PACKAGE}.{name}", text) for name, text in modules)]
+    return UNPACK.format(modules=modules, program=f"{PACKAGE}.{program}")
+
+
+def needed(program: str) -> list[str]:
+    """The modules that a program is made of, each after those that it imports."""
+    found: list[str] = []
+
+    def visit(name: str) -> None:
+        for each in imported(ast.parse(source(name))):
+            if each not in found:
+                visit(each)
+        found.append(name)
+
+    visit(program)
+    return found
+
+
+def imported(tree: ast.Module) -> list[str]:
+    imports = [(str(node.module), node.names) for node in tree.body if isinstance(node, ast.ImportFrom)]
+    whole = [alias.name for module, names in imports if module == PACKAGE for alias in names]
+    parts = [module.removeprefix(f"{PACKAGE}.") for module, _ in imports if module.startswith(f"{PACKAGE}.")]
+    return sorted({*whole, *parts})
+
+
+def bare(text: str) -> str:
+    """The same program without docstrings and lines of comment, which are a fifth of what every node's state would hold."""
+    lines = text.splitlines(keepends=True)
+    dropped = {number for first, last in docstrings(ast.parse(text)) for number in range(first, last + 1)}
+    comments = (
+        token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT
+    )
+    dropped |= {comment.start[0] for comment in comments if comment.line.lstrip().startswith("#")}
+    return "".join(line for number, line in enumerate(lines, start=1) if number not in dropped)
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, int]]:
+    """The first and the last line of each one that something follows: alone, it is what makes a body."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) and node.body[1:]:
+            yield node.body[0].lineno, node.body[0].end_lineno or 0
+
+
+def source(module: str) -> str:
+    return (ON_NODE / f"{module}.py").read_text(encoding="utf-8")
 
 
 def standard_input(line: str, sudo_password: str | None) -> str:

@@ -406,5 +406,5 @@ def test_what_is_not_the_caches_keeps_the_data_from_being_deleted(
 
 def test_the_script_runs_by_the_loader() -> None:
     argv = [sys.executable, "-I", "-c", node_command.LOADER, "release", "x"]
-    done = subprocess.run(argv, input=node_command.payload(SCRIPT.name), capture_output=True, check=False, text=True)
+    done = subprocess.run(argv, input=node_command.payload(SCRIPT.stem), capture_output=True, check=False, text=True)
     assert (done.returncode, "absolute path" in done.stderr) == (1, True), "it does its work"

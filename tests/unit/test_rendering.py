@@ -1,3 +1,4 @@
+import ast
 import os
 import shlex
 import subprocess
@@ -82,23 +83,36 @@ def test_the_command_is_one_line_and_quotes_what_it_is_given() -> None:
     assert line.endswith("mirror 'http://10.0.0.1:30500; rm -rf /'")
 
 
-@pytest.mark.parametrize("script", ["docker_mirror.py", "cache_folder.py"])
-def test_the_payload_is_the_script_itself_and_the_same_at_every_call(script: str) -> None:
-    payload = node_command.payload(script)
+@pytest.mark.parametrize("program", ["mirror", "cache_folder"])
+def test_the_payload_is_the_program_with_all_that_it_imports_and_the_same_at_every_call(program: str) -> None:
+    payload = node_command.payload(program)
     node_command.payload.cache_clear()
-    assert payload == node_command.payload(script)
-    assert eval(payload) == (node_command.ON_NODE / script).read_bytes()  # noqa: S307 - as the loader does
+    assert payload == node_command.payload(program)
+    text = eval(payload).decode()  # noqa: S307 - as the loader does
+    for name in node_command.needed(program):
+        held = name == "payload" or repr(node_command.bare(node_command.source(name))) in text
+        assert held, f"{name} must be in it"
 
 
-def test_a_certificate_is_set_in_front_of_the_script() -> None:
-    source = eval(node_command.payload("cache_folder.py", "PEM\ntext\n"))  # noqa: S307 - as the loader does
-    assert source.startswith(b"CERTIFICATE = 'PEM\\ntext\\n'\n")
-    assert source.endswith((node_command.ON_NODE / "cache_folder.py").read_bytes())
+@pytest.mark.parametrize("name", [file.stem for file in node_command.ON_NODE.glob("*.py")])
+def test_a_module_without_its_comments_is_the_same_program(name: str) -> None:
+    text = node_command.source(name)
+    bare, whole = ast.parse(node_command.bare(text)), ast.parse(text)
+    for node in ast.walk(whole):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) and node.body[1:]:
+            del node.body[0]
+    assert ast.dump(bare) == ast.dump(whole)
+    comments = [line for line in node_command.bare(text).splitlines() if line.startswith("# ")]
+    assert comments == [], "comments would be carried to every node"
+
+
+def test_a_certificate_travels_with_the_program() -> None:
+    text = eval(node_command.payload("mirror", "PEM\ntext\n")).decode()  # noqa: S307 - as the loader does
+    assert repr("certificate = 'PEM\\ntext\\n'\n") in text
 
 
 def test_the_payload_stays_small_since_the_state_holds_it_twice_for_each_node() -> None:
-    """Raised twice: for OpenPAI's entries and the certificate, and for finishing both after a kill."""
-    assert len(node_command.payload("docker_mirror.py")) < 22_000
+    assert len(node_command.payload("mirror")) < 22_000
 
 
 def run(words: list[str], text: str) -> subprocess.CompletedProcess[str]:
@@ -106,7 +120,7 @@ def run(words: list[str], text: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_incomplete_script_fails_wherever_it_ends_and_runs_nothing() -> None:
-    payload = node_command.payload("docker_mirror.py").strip()
+    payload = node_command.payload("mirror").strip()
     loader = f"import io, sys\nwhole = sys.stdin.read()\nfor end in {{ends}}:\n  sys.stdin = io.StringIO(whole[:end])\n  try: {node_command.LOADER}\n  except Exception: continue\n  print(end)"
     start = payload.index("b85decode('") + 20
     ends = [*range(start), *range(start, len(payload), 997), len(payload) - 3, len(payload) - 2, len(payload) - 1]
@@ -117,7 +131,7 @@ def test_an_incomplete_script_fails_wherever_it_ends_and_runs_nothing() -> None:
 
 def test_the_whole_script_runs() -> None:
     words = shlex.split(node_command.command("--help", sudo=False))
-    result = run([sys.executable, *words[1:]], node_command.payload("docker_mirror.py"))
+    result = run([sys.executable, *words[1:]], node_command.payload("mirror"))
     assert result.returncode == 0, result.stderr
     assert "ENTRY" in result.stdout or "COMMAND" in result.stdout
 
@@ -131,7 +145,7 @@ def test_a_password_reaches_sudo_or_nobody(asks: bool, password: str, tmp_path: 
     sudo.write_text(f'#!/bin/sh\n{reading}shift 3\nexec "$@"\n')
     sudo.chmod(0o755)
     line = node_command.command("--help", sudo=True, sudo_password=True)
-    text = node_command.standard_input(node_command.payload("docker_mirror.py"), password)
+    text = node_command.standard_input(node_command.payload("mirror"), password)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     whole = subprocess.run(["/bin/sh", "-c", line], input=text, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
     assert whole.returncode == 0, whole.stderr

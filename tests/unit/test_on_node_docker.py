@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import importlib.util
 import io
 import ipaddress
 import json
@@ -13,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -29,16 +29,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from on_node import address, daemon_json, docker, errors, files, mirror, payload, places, tools
 from rendering import node_command
 from sandbox.identities import Authority
 from tests.unit.messages import remember
-
-SCRIPT = Path(__file__).parents[2] / "on_node" / "docker_mirror.py"
-spec = importlib.util.spec_from_file_location("docker_mirror_of_a_node", SCRIPT)
-assert spec is not None, "the script under test must be there"
-assert spec.loader is not None, "the script under test must be loadable"
-mirror: Any = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(mirror)
 
 ENTRY, HOSTPORT = "http://10.0.0.1:30500", "10.0.0.1:30500"
 OTHER, OTHER_HOSTPORT = "http://10.0.0.2:30500", "10.0.0.2:30500"
@@ -111,7 +105,7 @@ class StandInNode:
     """A node in a folder of its own: its /proc, its files, its docker, and a mirror that answers or does not."""
 
     def __init__(self, root: Path, content: str | bytes | None = None) -> None:
-        self.places = mirror.Places(str(root))
+        self.places = places.Places(str(root))
         self.config = root / "etc/docker/daemon.json"
         self.config.parent.mkdir(parents=True)
         self.argv = ["/usr/bin/dockerd", "-H", "fd://", "--config-file", str(self.config)]
@@ -181,15 +175,15 @@ class StandInNode:
             now[0] += seconds
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(mirror, "run_tool", self.tool)
-            patch.setattr(mirror, "probe", lambda *_: self.cache)
-            patch.setattr(mirror.time, "sleep", sleep)
-            patch.setattr(mirror.time, "monotonic", lambda: now[0])
-            patch.setattr(mirror.os, "geteuid", lambda: self.uid)
-            patch.setattr(mirror.os, "kill", self.step(self.kill))
-            patch.setattr(mirror.os, "fsync", self.step(lambda _: None))
+            patch.setattr(tools, "run_tool", self.tool)
+            patch.setattr(address, "probe", lambda *_: self.cache)
+            patch.setattr(time, "sleep", sleep)
+            patch.setattr(time, "monotonic", lambda: now[0])
+            patch.setattr(os, "geteuid", lambda: self.uid)
+            patch.setattr(os, "kill", self.step(self.kill))
+            patch.setattr(os, "fsync", self.step(lambda _: None))
             for name in ("replace", "unlink", "mkdir", "rmdir"):
-                patch.setattr(mirror.os, name, self.step(getattr(os, name)))
+                patch.setattr(os, name, self.step(getattr(os, name)))
             yield
 
     def run(self, *argv: str) -> tuple[int, str, str]:
@@ -334,7 +328,7 @@ def test_a_node_without_docker_is_left_alone(new_node: Callable[..., StandInNode
     node = new_node()
     node.docker.stop()
     node.installed = False
-    assert node.apply() == "none: no docker on this node, nothing to do\n", "it says so"
+    assert node.apply() == "none: no container engine on this node, nothing to do\n", "it says so"
     assert not Path(node.places.state).exists(), "nothing is written"
 
 
@@ -344,7 +338,9 @@ def test_a_docker_inside_a_container_is_not_this_nodes_docker(new_node: Callable
     link.unlink()
     link.symlink_to("mnt:[2]")
     node.installed = False
-    assert node.apply() == "none: no docker on this node, nothing to do\n", "another mount namespace, another machine"
+    assert node.apply() == "none: no container engine on this node, nothing to do\n", (
+        "another mount namespace, another machine"
+    )
 
 
 def test_a_link_is_followed_and_stays_a_link(new_node: Callable[..., StandInNode], tmp_path: Path) -> None:
@@ -896,7 +892,7 @@ def test_a_kill_around_openpais_entries_is_finished_by_the_next_run(entry: str, 
             hostport = entry.removeprefix("http://")
             wanted = {"debug": True, "registry-mirrors": [entry], "insecure-registries": [hostport]}
             assert node.doc() == wanted, f"the next run finishes (step {step})"
-            live = mirror.live_settings(node.docker.info())
+            live = daemon_json.live_settings(node.docker.info())
             assert (live["registry-mirrors"], live["insecure-registries"]) == ([entry + "/"], [hostport]), step
             began = True
         recorded = Path(node.places.record).exists()
@@ -904,7 +900,7 @@ def test_a_kill_around_openpais_entries_is_finished_by_the_next_run(entry: str, 
         theirs = json.loads(openpai(debug=True))
         untouched = not began and (entry != OTHER or not recorded)
         assert node.doc() == (theirs if untouched else {"debug": True}), f"never half of a pair (step {step})"
-        live = mirror.live_settings(node.docker.info())
+        live = daemon_json.live_settings(node.docker.info())
         assert live["registry-mirrors"] == ([OTHER + "/"] if untouched else []), f"docker goes with it (step {step})"
         assert node.leftovers() == [], f"a killed run's temporary files go (step {step})"
 
@@ -947,17 +943,17 @@ def test_half_a_reload_gives_openpais_entries_back_to_docker(
 ) -> None:
     node = new_node(openpai())
     asked: list[object] = []
-    real = mirror.reload_and_prove
+    real = docker.reload_and_prove
 
     def half() -> None:
         node.docker.live.update({k: v for k, v in node.docker.file().items() if k == "registry-mirrors"})
 
-    def prove(places: object, facts: object, need: object, gone: object) -> object:
-        asked.append(need)
-        return real(places, facts, need, gone)
+    def prove(*words: Any) -> object:
+        asked.append(words[2])
+        return real(*words)
 
     monkeypatch.setattr(node.docker, "reload", half)
-    monkeypatch.setattr(mirror, "reload_and_prove", prove)
+    monkeypatch.setattr(docker, "reload_and_prove", prove)
     assert "daemon.json and docker are as they were" in node.refused("mirror", ENTRY), "docker took the mirror alone"
     assert asked[-1] == {"registry-mirrors": [OTHER + "/"], "insecure-registries": [OTHER_HOSTPORT]}, (
         "what was live is seen to be live again"
@@ -992,11 +988,11 @@ class Certified:
         self.file = self.folder / "docker-cache.crt"
 
     def run(self, pem: str | None, *argv: str) -> tuple[int, str, str]:
-        mirror.CERTIFICATE = pem
+        payload.certificate = pem
         try:
             return self.node.run(*argv)
         finally:
-            mirror.CERTIFICATE = None
+            payload.certificate = None
 
     def apply(self, pem: str | None, entry: str = SECURE) -> str:
         words = ["--ca", sha(pem)] if pem else []
@@ -1285,12 +1281,12 @@ def https_server(tmp_path: Path, pair_file: Path | None = None) -> Iterator[tupl
 def test_the_cache_is_asked_with_the_certificate_that_is_still_to_be_placed(tmp_path: Path) -> None:
     with https_server(tmp_path) as (url, ca):
         for entry, wanted in (
-            (mirror.parse_entry(url, ca), None),
-            (mirror.parse_entry(url, insecure=True), None),
-            (mirror.parse_entry(url), "its certificate can't be verified"),
-            (mirror.parse_entry(url, Authority().certificate.decode()), "its certificate can't be verified"),
+            (address.parse_entry(url, ca), None),
+            (address.parse_entry(url, insecure=True), None),
+            (address.parse_entry(url), "its certificate can't be verified"),
+            (address.parse_entry(url, Authority().certificate.decode()), "its certificate can't be verified"),
         ):
-            reason, _ = mirror.probe(url + "/v2/", "/none", entry)
+            reason, _ = address.probe(url + "/v2/", "/none", entry)
             assert (reason or "").startswith(wanted or "") if wanted else reason is None, reason
 
 
@@ -1298,13 +1294,13 @@ def test_a_certificate_that_is_to_be_replaced_does_not_speak_for_the_new_one(tmp
     other = signed("another CA")[1]
     with https_server(tmp_path) as (url, ca):
         (tmp_path / "docker-cache.crt").write_text(ca)
-        for entry in (mirror.parse_entry(url, other), mirror.parse_entry(url)):
-            reason, _ = mirror.probe(url + "/v2/", str(tmp_path), entry)
+        for entry in (address.parse_entry(url, other), address.parse_entry(url)):
+            reason, _ = address.probe(url + "/v2/", str(tmp_path), entry)
             assert reason is not None, "docker will not have the old one"
             assert "can't be verified" in reason, "the reason is the certificate"
         (tmp_path / "broken.crt").write_text("no certificate")
         (tmp_path / "ca.crt").write_text(ca)
-        assert mirror.probe(url + "/v2/", str(tmp_path), mirror.parse_entry(url))[0] is None, (
+        assert address.probe(url + "/v2/", str(tmp_path), address.parse_entry(url))[0] is None, (
             "the administrator's counts"
         )
 
@@ -1318,7 +1314,7 @@ def test_an_authority_that_another_one_signed_is_enough_as_it_is_for_docker(tmp_
     )
     (tmp_path / "pair.pem").write_bytes(leaf.encode() + pem)
     with https_server(tmp_path, tmp_path / "pair.pem") as (url, _):
-        assert mirror.probe(url + "/v2/", "/none", mirror.parse_entry(url, text))[0] is None, "no root is asked for"
+        assert address.probe(url + "/v2/", "/none", address.parse_entry(url, text))[0] is None, "no root is asked for"
 
 
 # --- properties ---
@@ -1331,7 +1327,7 @@ VALUES = st.recursive(
 HOSTS = st.sampled_from(["10.0.0.1:30500", "10.0.0.2:30500", "m:1", "M:1", "10.0.0.0/8"])
 DOCUMENTS = st.builds(
     lambda rest, ours: rest | ours,
-    st.dictionaries(st.text().filter(lambda key: key not in mirror.UNSEEN), VALUES, max_size=3),
+    st.dictionaries(st.text().filter(lambda key: key not in daemon_json.UNSEEN), VALUES, max_size=3),
     st.fixed_dictionaries(
         {},
         optional={
@@ -1360,30 +1356,30 @@ def test_apply_then_remove_gives_the_same_file_and_apply_twice_equals_once(conte
         node.apply()
         assert (node.raw(), node.stamp(), node.docker.live) == once, "apply twice equals once"
         node.remove()
-        doc = mirror.parse_document(content, "f")
-        if not mirror.predecessors(doc, ENTRY):
+        doc = daemon_json.parse_document(content, "f")
+        if not daemon_json.predecessors(doc, ENTRY):
             assert node.raw() == content, "apply then remove gives the same file"
         else:
-            left = mirror.without(doc, mirror.predecessors(doc, ENTRY))
-            assert mirror.parse_document(node.raw(), "f") == left, "what OpenPAI's cache left does not come back"
+            left = daemon_json.without(doc, daemon_json.predecessors(doc, ENTRY))
+            assert daemon_json.parse_document(node.raw(), "f") == left, "what OpenPAI's cache left does not come back"
 
 
 @settings(max_examples=100, deadline=None)
 @given(content=FILES, model=st.none() | FILES)
 def test_rendering_keeps_the_document_in_any_style(content: bytes, model: bytes | None) -> None:
-    doc = mirror.parse_document(content, "f")
-    assert mirror.parse_document(mirror.render(doc, model), "f") == doc, "only the layout may differ"
-    assert list(mirror.parse_document(mirror.render(doc, model), "f")) == list(doc), "the order stays"
+    doc = daemon_json.parse_document(content, "f")
+    assert daemon_json.parse_document(daemon_json.render(doc, model), "f") == doc, "only the layout may differ"
+    assert list(daemon_json.parse_document(daemon_json.render(doc, model), "f")) == list(doc), "the order stays"
 
 
 @settings(max_examples=100, deadline=None)
 @given(content=FILES, url=st.sampled_from([ENTRY, OTHER, "https://m:1"]))
 def test_withdrawing_what_was_planned_gives_the_document_back(content: bytes, url: str) -> None:
-    doc = mirror.parse_document(content, "f")
-    plan = mirror.plan_apply(content, doc, None, mirror.parse_entry(url), "f")
+    doc = daemon_json.parse_document(content, "f")
+    plan = daemon_json.plan_apply(content, doc, None, address.parse_entry(url), "f")
     record = {"owned": plan.owned, "brought": plan.brought}
-    wanted = mirror.without(doc, mirror.predecessors(doc, url))
-    assert mirror.withdraw(plan.doc, record) == wanted, "an edited file loses our entries and nothing else"
+    wanted = daemon_json.without(doc, daemon_json.predecessors(doc, url))
+    assert daemon_json.withdraw(plan.doc, record) == wanted, "an edited file loses our entries and nothing else"
 
 
 # --- kills ---
@@ -1483,7 +1479,7 @@ def test_a_changed_file_keeps_its_style(new_node: Callable[..., StandInNode], co
     ],
 )
 def test_a_command_line_is_read_as_docker_reads_it(argv: list[str], wanted: dict[str, list[str]]) -> None:
-    assert mirror.parse_flags(argv) == wanted, "long names to their values"
+    assert daemon_json.parse_flags(argv) == wanted, "long names to their values"
 
 
 def test_the_variables_of_the_service_are_put_into_its_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1491,8 +1487,8 @@ def test_the_variables_of_the_service_are_put_into_its_command_line(monkeypatch:
         "ExecStart={ path=/usr/bin/dockerd ; argv[]=/usr/bin/dockerd -H fd:// $DOCKER_OPTS ${MORE} ; x=y ; }\n"
         'Environment="DOCKER_OPTS=--registry-mirror=https://m --config-file=/c" MORE=-D\n'
     )
-    monkeypatch.setattr(mirror, "run_tool", lambda *_: (0, shown, ""))
-    flags = mirror.parse_flags(mirror.service_command())
+    monkeypatch.setattr(tools, "run_tool", lambda *_: (0, shown, ""))
+    flags = daemon_json.parse_flags(docker.service_command())
     assert set(flags) == {"host", "registry-mirror", "config-file", "debug"}, "kubespray gives its flags in a variable"
 
 
@@ -1531,7 +1527,7 @@ def test_only_a_registry_is_taken_for_the_cache_and_no_proxy_is_asked(
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         Thread(target=server.handle_request, daemon=True).start()
         assert (
-            mirror.probe(f"http://127.0.0.1:{server.server_port}/v2/", "/none", mirror.parse_entry(ENTRY)) == wanted
+            address.probe(f"http://127.0.0.1:{server.server_port}/v2/", "/none", address.parse_entry(ENTRY)) == wanted
         ), "status and header decide"
 
 
@@ -1539,11 +1535,13 @@ def test_a_certificate_that_cannot_be_verified_names_the_key_that_its_ca_is_give
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise urllib.error.URLError(mirror.ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]"))
+        raise urllib.error.URLError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]"))
 
-    monkeypatch.setattr(mirror.urllib.request.OpenerDirector, "open", fail)
-    reason, final = mirror.probe("https://cache:5000/v2/", "/etc/docker/certs.d/cache:5000", mirror.parse_entry(ENTRY))
-    assert "give its CA as docker_cache_entry_ca" in reason, "the remedy is a key of the stack"
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", fail)
+    reason, final = address.probe(
+        "https://cache:5000/v2/", "/etc/docker/certs.d/cache:5000", address.parse_entry(ENTRY)
+    )
+    assert "give its CA as docker_cache_entry_ca" in (reason or ""), "the remedy is a key of the stack"
     assert final, "no use in trying again"
 
 
@@ -1551,8 +1549,8 @@ def test_a_cache_that_starts_slowly_is_waited_for(new_node: Callable[..., StandI
     node = new_node("{}")
     tries = iter([("refused", False), ("HTTP status 503", False), (None, True)])
     with node.in_effect():
-        mirror.probe = lambda *_: next(tries)
-        assert mirror.check_cache(node.places, mirror.parse_entry(ENTRY)) == [], "the third try counts"
+        address.probe = lambda *_: next(tries)
+        assert address.check_cache(node.places, address.parse_entry(ENTRY)) == [], "the third try counts"
 
 
 @pytest.mark.parametrize(
@@ -1567,8 +1565,8 @@ def test_a_cache_that_starts_slowly_is_waited_for(new_node: Callable[..., StandI
 def test_docker_is_asked_at_its_own_socket(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, list[str]], doc: dict[str, Any], wanted: str
 ) -> None:
-    monkeypatch.setattr(mirror, "run_tool", lambda argv, _: (0, argv[2], ""))
-    assert mirror.ask_docker(mirror.Docker(1, 0, flags, "/x"), doc, ["info"], 1) == wanted, "where it listens"
+    monkeypatch.setattr(tools, "run_tool", lambda argv, _: (0, argv[2], ""))
+    assert docker.ask_docker(docker.Docker(1, 0, flags, "/x"), doc, ["info"], 1) == wanted, "where it listens"
 
 
 @pytest.mark.parametrize(
@@ -1583,7 +1581,7 @@ def test_docker_is_asked_at_its_own_socket(
 )
 def test_an_address_in_an_insecure_network_is_insecure(item: str, live: list[str], wanted: list[str]) -> None:
     info = {"RegistryConfig": {"InsecureRegistryCIDRs": live}}
-    assert mirror.off_target(info, {"insecure-registries": [item]}, {}) == wanted, "docker matches networks too"
+    assert daemon_json.off_target(info, {"insecure-registries": [item]}, {}) == wanted, "docker matches networks too"
 
 
 def test_a_stale_pid_file_and_a_second_dockerd_are_noticed(new_node: Callable[..., StandInNode]) -> None:
@@ -1615,8 +1613,8 @@ def test_a_file_that_root_may_not_change_is_a_clear_error(
 
 
 def test_a_hanging_tool_is_a_clear_error() -> None:
-    with pytest.raises(mirror.Trouble, match="no answer in 0 s"):
-        mirror.run_tool(["sleep", "5"], 0.05)
+    with pytest.raises(errors.Trouble, match="no answer in 0 s"):
+        tools.run_tool(["sleep", "5"], 0.05)
 
 
 @pytest.mark.parametrize("words", [("mirror", ENTRY), ("remove",)])
@@ -1664,11 +1662,11 @@ def test_a_damaged_record_is_a_clear_error(new_node: Callable[..., StandInNode])
 
 def test_a_second_run_waits_for_the_first(new_node: Callable[..., StandInNode]) -> None:
     node = new_node("{}")
-    with node.in_effect(), mirror.locked(node.places), pytest.raises(mirror.Trouble, match="another run"):
-        mirror.take_lock(node.places.state, node.places.state + "/lock", 120)
+    with node.in_effect(), files.locked(node.places), pytest.raises(errors.Trouble, match="another run"):
+        files.take_lock(node.places.state, node.places.state + "/lock", 120)
 
 
 def test_the_script_runs_by_the_loader() -> None:
     argv = [sys.executable, "-I", "-c", node_command.LOADER, "mirror"]
-    done = subprocess.run(argv, input=node_command.payload(SCRIPT.name), capture_output=True, check=False, text=True)
+    done = subprocess.run(argv, input=node_command.payload("mirror"), capture_output=True, check=False, text=True)
     assert (done.returncode, "required: ENTRY" in done.stderr) == (2, True), "its command line is read"

@@ -1,0 +1,96 @@
+"""The mirror's address, and whether it answers this node."""
+
+import contextlib
+import glob
+import http.client
+import os
+import re
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from typing import List, NamedTuple, Optional, Tuple
+from urllib.parse import urlsplit
+
+from on_node.errors import Trouble
+from on_node.places import Places
+
+CERTIFICATE_FILE = "docker-cache.crt"
+Entry = NamedTuple(
+    "Entry", [("url", str), ("hostport", str), ("insecure", bool), ("verified", bool), ("certificate", Optional[str])]
+)
+
+
+def parse_entry(text: str, certificate: Optional[str] = None, *, insecure: bool = False) -> Entry:
+    """The mirror's address in docker's terms, and how its certificate is verified."""
+    shape = "the mirror's address must look like http://HOST:PORT or https://HOST:PORT"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise Trouble(shape) from None
+    if parts.username is not None or parts.password is not None:
+        raise Trouble("the mirror's address holds a user name: docker refuses such mirrors; take it out")
+    clean = parts.path in ("", "/") and not (parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not clean or re.search(r"\s", text):
+        raise Trouble("{}, got {!r}".format(shape, text))
+    host = "[{}]".format(parts.hostname) if ":" in parts.hostname else parts.hostname
+    hostport = host if port is None else "{}:{}".format(host, port)
+    plain = parts.scheme == "http"
+    return Entry("{}://{}".format(parts.scheme, hostport), hostport, plain or insecure, not insecure, certificate)
+
+
+def check_cache(places: Places, entry: Entry) -> List[str]:
+    """Why the mirror can't be used from this node: nothing, or one problem."""
+    url, deadline = entry.url + "/v2/", time.monotonic() + 10
+    while True:
+        reason, final = probe(url, os.path.join(places.certificates, entry.hostport), entry)
+        if reason is None:
+            return []
+        if final or time.monotonic() > deadline:
+            return [
+                "the mirror does not answer this node at {}: {}; mend that first, docker is as it was".format(
+                    url, reason
+                )
+            ]
+        time.sleep(2)
+
+
+def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
+    """One try: None or the reason why not, and whether another try is pointless."""
+    try:
+        trust = ssl.create_default_context(cadata=entry.certificate)
+        trust.load_default_certs()
+        # As docker verifies: what is given is a root even if another signed it (X509_V_FLAG_PARTIAL_CHAIN), and need not be as
+        # strict as Python 3.13 wants it.
+        trust.verify_flags = trust.verify_flags & ~ssl.VERIFY_X509_STRICT | 0x80000
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.crt"))):
+            # Ours counts as it will be, not as it is there now; docker skips what is no certificate.
+            if os.path.basename(path) != CERTIFICATE_FILE:
+                with contextlib.suppress(ssl.SSLError):
+                    trust.load_verify_locations(path)
+        if not entry.verified:
+            trust.check_hostname = False
+            trust.verify_mode = ssl.CERT_NONE
+        handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+        opener = urllib.request.build_opener(*handlers)
+        with contextlib.closing(opener.open(url, timeout=10)) as answer:
+            status, headers = answer.getcode(), answer.headers
+    except urllib.error.HTTPError as error:
+        status, headers = error.code, error.headers
+    # Until Python 3.7 a certificate for another host is a ValueError.
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(cause, (ssl.SSLError, ssl.CertificateError)):
+            return (
+                "its certificate can't be verified ({}); give its CA as docker_cache_entry_ca".format(
+                    getattr(cause, "reason", None) or "TLS error"
+                )
+            ), True
+        return ("no answer in 10 s" if isinstance(cause, socket.timeout) else str(cause) or type(cause).__name__), False
+    if status not in (200, 401):
+        return "HTTP status {}".format(status), status < 500
+    if headers.get("Docker-Distribution-Api-Version", "").strip().lower() != "registry/2.0":
+        return "HTTP status {}, but what answers is no registry".format(status), True
+    return None, True

@@ -1,0 +1,6 @@
+"""What is given with the program and belongs on no command line: rendering/node_command.py puts it in place of this file."""
+
+from typing import Optional  # noqa: F401
+
+certificate = None  # type: Optional[str]
+"""A CA's PEM text."""
