@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from sandbox import azurite, identities, images, rootfs, toolchain
@@ -27,6 +28,9 @@ PROGRAMS = {
 }
 """Program: the Debian package that has it."""
 READY_SECONDS = 120
+INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+MANY_INSTANCES = 4096
+"""A booted machine takes ten or more; the kernel's default of 128 is for all processes of a user together."""
 
 
 def missing_requirements() -> list[str]:
@@ -92,6 +96,9 @@ def lacking_packages() -> list[str]:
 
 def start() -> None:
     say("Starting the machines …")
+    if int(INOTIFY_INSTANCES.read_text()) < MANY_INSTANCES:
+        with suppress(OSError):
+            INOTIFY_INSTANCES.write_text(str(MANY_INSTANCES))
     LOGS.mkdir(parents=True, exist_ok=True)
     identities.write(STATE / "keys", KUBECONFIG)
     write_cluster_images(STATE / "images")
