@@ -45,15 +45,15 @@ def sync_folder(folder: str) -> None:
         os.close(handle)
 
 
-def take_identity(path: str, handle: int, mode: int) -> None:
-    """Give a new file the mode, owner and security label of the one that it takes the place of."""
+def take_identity(path: str, handle: int, mode: int, *, exact: bool) -> None:
+    """Give a new file the mode (unless that is given exactly), owner and security label of the one in whose place it comes."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
         os.fchmod(handle, mode)
         return
     os.fchown(handle, old.st_uid, old.st_gid)
-    os.fchmod(handle, stat.S_IMODE(old.st_mode))
+    os.fchmod(handle, mode if exact else stat.S_IMODE(old.st_mode))
     with contextlib.suppress(OSError):
         os.setxattr(handle, "security.selinux", os.getxattr(path, "security.selinux"))
 
@@ -63,8 +63,13 @@ def temp_prefix(path: str) -> str:
     return ".{}.docker-cache.".format(os.path.basename(path))
 
 
-def write_file(path: str, raw: Optional[bytes], mode: int = 0o644, mtime: Optional[int] = None) -> None:
-    """Make the file hold these bytes (None: be gone) in one step, safe on the disk when this returns."""
+def write_file(
+    path: str, raw: Optional[bytes], mode: int = 0o644, mtime: Optional[int] = None, *, exact: bool = False
+) -> None:
+    """Make the file hold these bytes (None: be gone) in one step, safe on the disk when this returns.
+
+    The mode is that of a new file, or with ``exact`` of any.
+    """
     folder = os.path.dirname(path)
     if raw is None:
         with contextlib.suppress(FileNotFoundError):
@@ -77,7 +82,7 @@ def write_file(path: str, raw: Optional[bytes], mode: int = 0o644, mtime: Option
         with os.fdopen(handle, "wb") as target:
             target.write(raw)
             target.flush()
-            take_identity(path, handle, mode)
+            take_identity(path, handle, mode, exact=exact)
             if mtime is not None:
                 os.utime(temp, ns=(mtime, mtime))
             os.fsync(handle)
