@@ -73,7 +73,7 @@ def azure_account_args(settings: Settings) -> AzureAccountArgs:
         sku=settings.docker_cache_azure_sku,
         networks=settings.docker_cache_azure_allowed_networks,
         delete_unread_after_days=settings.docker_cache_azure_delete_unread_after_days,
-        has_keys=settings.docker_cache_azure_auth == "shared_key",
+        key_name=None if settings.signs_in_by_identity else settings.docker_cache_azure_account_key_name,
         principal_id=settings.docker_cache_azure_identity_principal_id,
         delete_data=settings.docker_cache_delete_data,
     )
@@ -86,7 +86,7 @@ def storage_section(settings: Settings) -> registry.Storage:
         registry.Azure(
             account=settings.docker_cache_azure_account_name or "",
             container=settings.docker_cache_azure_container_name,
-            has_key=settings.docker_cache_azure_auth == "shared_key",
+            has_key=not settings.signs_in_by_identity,
             realm=settings.docker_cache_azure_realm,
             service_url=settings.docker_cache_azure_service_url,
             redirect=settings.docker_cache_azure_redirect,

@@ -14,8 +14,8 @@ BLOB_DATA_CONTRIBUTOR = "/providers/Microsoft.Authorization/roleDefinitions/ba92
 @final
 @dataclass(frozen=True, kw_only=True)
 class AzureAccountArgs:
-    """`networks` are those that may reach the account (all, where there are none); `principal_id` is the identity that the
-    registry has, where it signs in without a key.
+    """`networks` are those that may reach the account (all, where there are none). `key_name` says which of the account's keys
+    the registry gets; without one the account takes no keys. `principal_id` is the identity that then gets the role on it.
     """
 
     account_name: str
@@ -25,7 +25,7 @@ class AzureAccountArgs:
     sku: str
     networks: Sequence[str]
     delete_unread_after_days: int | None
-    has_keys: bool
+    key_name: str | None
     principal_id: str | None
     delete_data: bool
 
@@ -62,10 +62,8 @@ class AzureAccount(pulumi.ComponentResource):
                 scope=account.id,
                 opts=child,
             )
-        if args.has_keys:
-            keys = storage.list_storage_account_keys_output(account_name=account.name, resource_group_name=group.name)
-            # The provider does not say that they are secrets.
-            self.key = pulumi.Output.secret(keys.keys[0].value)
+        if args.key_name:
+            self.key = read_key(args.key_name, account.name, group.name)
         self.register_outputs({})
 
 
@@ -84,10 +82,17 @@ def create_account(
         minimum_tls_version=storage.MinimumTlsVersion.TLS1_2,
         allow_blob_public_access=False,
         enable_https_traffic_only=True,
-        allow_shared_key_access=args.has_keys,
+        allow_shared_key_access=args.key_name is not None,
         network_rule_set=firewall(args.networks) if args.networks else None,
         opts=opts,
     )
+
+
+def read_key(key_name: str, account_name: pulumi.Input[str], group_name: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Anew at each update. The provider does not say that the keys are secrets."""
+    listed = storage.list_storage_account_keys_output(account_name=account_name, resource_group_name=group_name)
+    value = listed.keys.apply(lambda keys: next(key.value for key in keys if key.key_name == key_name))
+    return pulumi.Output.secret(value)
 
 
 def firewall(networks: Sequence[str]) -> storage.NetworkRuleSetArgsDict:
@@ -115,7 +120,8 @@ def create_lifecycle(
         management_policy_name="default",
         account_name=account.name,
         resource_group_name=group_name,
-        # Distribution writes layers as append blobs, of which Azure does not note when they were read.
+        # Distribution writes layers as append blobs, of which Azure does not note when they were read: of the tracking policy's
+        # blob types "only blockBlob is the supported value" (pulumi_azure_native's LastAccessTimeTrackingPolicyArgs).
         policy={
             "rules": [
                 rule("delete-unread", "blockBlob", {"days_after_last_access_time_greater_than": days}),

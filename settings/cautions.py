@@ -20,12 +20,15 @@ CACHE_KEYS = (
 """Keys of the cache itself that somebody who sets them expects to count."""
 
 
-def cautions(settings: Settings, plain_keys: Collection[str]) -> list[str]:
-    """All warnings; `plain_keys` are the given keys that the configuration file holds without encryption."""
+def cautions(settings: Settings, plain_keys: Collection[str], azure_account_key: str | None) -> list[str]:
+    """All warnings; `plain_keys` are the given keys that the configuration file holds without encryption, and the account's key
+    is the one in use, given as text or by a file.
+    """
     of_the_cache = [] if settings.docker_cache_custom_registry else [line for find in CACHE for line in find(settings)]
     of_the_nodes = [line for find in NODES for line in find(settings)]
     return [
         *of_the_cache,
+        *account_key_length(settings, azure_account_key),
         *of_the_nodes,
         *(in_plain_text(key) for key in plain_keys if must_be_secret(key)),
         *in_nodes(settings, plain_keys),
@@ -47,24 +50,16 @@ def htpasswd_users(settings: Settings) -> Iterator[str]:
     )
 
 
-def account_key_length(settings: Settings) -> Iterator[str]:
-    if not settings.is_on_azure or not settings.docker_cache_azure_account_key:
+def account_key_length(settings: Settings, key: str | None) -> Iterator[str]:
+    if not settings.is_on_azure or not key:
         return
-    length = len(base64.b64decode(settings.docker_cache_azure_account_key.get_secret_value()))
+    length = len(base64.b64decode(key))
     if length != ACCOUNT_KEY_BYTES:
-        yield (
-            f"docker_cache_azure_account_key has {length} bytes, where Azure's keys have {ACCOUNT_KEY_BYTES}: "
-            "is it copied whole?"
+        path = settings.docker_cache_azure_account_key_path
+        place = (
+            f'the key in docker_cache_azure_account_key_path ("{path}")' if path else "docker_cache_azure_account_key"
         )
-
-
-def identity_without_role(settings: Settings) -> Iterator[str]:
-    by_identity = settings.is_on_azure and settings.docker_cache_azure_auth == "managed_identity"
-    if by_identity and not settings.docker_cache_azure_identity_principal_id:
-        yield (
-            "docker_cache_azure_auth is managed_identity: the identity that the pod runs with needs the role Storage Blob Data "
-            "Contributor on the account, and the store is not tried before the registry starts"
-        )
+        yield f"{place} has {length} bytes, where Azure's keys have {ACCOUNT_KEY_BYTES}: is it copied whole?"
 
 
 def shared_private_images(settings: Settings) -> Iterator[str]:
@@ -167,8 +162,6 @@ def listed(names: list[str], most: int = 5) -> str:
 Find = Callable[[Settings], Iterator[str]]
 CACHE: tuple[Find, ...] = (
     htpasswd_users,
-    account_key_length,
-    identity_without_role,
     shared_private_images,
     upstream_in_the_clear,
     unpinned_image,

@@ -70,6 +70,7 @@ class Settings(Model):
     docker_cache_azure_account_name: AccountName | None = None
     docker_cache_azure_account_key: AccountKey | None = None
     docker_cache_azure_account_key_path: str | None = None
+    docker_cache_azure_account_key_name: Literal["key1", "key2"] = "key1"
     docker_cache_azure_container_name: ContainerName = "dockerregistry"
     docker_cache_azure_auth: Literal["shared_key", "managed_identity"] = "shared_key"
     docker_cache_azure_identity_client_id: Uuid | None = None
@@ -142,6 +143,11 @@ class Settings(Model):
     def is_on_azure(self) -> bool:
         """Whether a cache is installed that keeps its data on Azure."""
         return self.docker_cache_storage_backend == "azure" and not self.docker_cache_custom_registry
+
+    @property
+    def signs_in_by_identity(self) -> bool:
+        """Whether the registry has no key for its storage, but the identity that its pod runs with."""
+        return self.is_on_azure and self.docker_cache_azure_auth == "managed_identity"
 
     @property
     def blob_service_url(self) -> str:

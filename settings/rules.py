@@ -81,6 +81,25 @@ def azure_account(settings: Settings) -> Iterator[str]:
         )
 
 
+def azure_key_name(settings: Settings) -> Iterator[str]:
+    reads_key = settings.docker_cache_azure_create_account and not settings.signs_in_by_identity
+    name = settings.docker_cache_azure_account_key_name
+    if settings.is_on_azure and name != "key1" and not reads_key:
+        yield (
+            f"docker_cache_azure_account_key_name is {name}, but no key is read from Azure: that is done with "
+            "docker_cache_azure_create_account and docker_cache_azure_auth shared_key alone; leave it out"
+        )
+
+
+def azure_identity_in_the_clear(settings: Settings) -> Iterator[str]:
+    url = settings.docker_cache_azure_service_url or ""
+    if settings.signs_in_by_identity and url.startswith("http://"):
+        yield (
+            f"docker_cache_azure_service_url is {url}: an identity's token goes over https alone; use https, or "
+            "docker_cache_azure_auth shared_key"
+        )
+
+
 def azure_creation(settings: Settings) -> Iterator[str]:
     if not settings.is_on_azure:
         return
@@ -175,6 +194,20 @@ RULES = (
             "docker_cache_azure_identity_principal_id",
         ),
         find=azure_creation,
+    ),
+    Rule(
+        keys=(
+            BACKEND,
+            REGISTRY,
+            "docker_cache_azure_account_key_name",
+            "docker_cache_azure_auth",
+            "docker_cache_azure_create_account",
+        ),
+        find=azure_key_name,
+    ),
+    Rule(
+        keys=(BACKEND, REGISTRY, "docker_cache_azure_auth", "docker_cache_azure_service_url"),
+        find=azure_identity_in_the_clear,
     ),
     Rule(keys=("docker_cache_remote_username", "docker_cache_remote_password"), find=upstream_credentials),
     Rule(keys=(*ENTRY, "docker_cache_htpasswd", "docker_cache_htpasswd_over_plain_http"), find=htpasswd_in_the_clear),

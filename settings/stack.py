@@ -93,5 +93,5 @@ def read_stack(
         nodes=nodes,
         entry_ca=entry_ca,
         azure_account_key=azure_account_key,
-        cautions=(*cautions(settings, plain), *answer.cautions),
+        cautions=(*cautions(settings, plain, azure_account_key), *answer.cautions),
     )

@@ -20,6 +20,9 @@ HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
 USER = re.compile(r"[A-Za-z_][-\w.]*\$?")
 PLAIN_PATH = re.compile(r"[-\w./~@+ ]{1,255}")
 PORTS = range(1, 65536)
+PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+LONGEST_PREFIX = 30
+"""Of a network in Azure's firewall."""
 PLACEHOLDER = "forexample"
 GET_ACCOUNT_KEY = "copy a key that `az storage account keys list --account-name …` shows"
 
@@ -175,11 +178,19 @@ def parse_days(value: object) -> int:
 
 
 def check_network(value: str) -> str:
-    """An address or a network in CIDR form, as Azure's firewall takes them: https://learn.microsoft.com/azure/storage/common/storage-network-security-ip-address-range."""
+    """An address or a network in CIDR form, as Azure's firewall takes them: https://learn.microsoft.com/azure/storage/common/storage-network-security-limitations."""
     try:
-        return str(ipaddress.IPv4Network(value)).removesuffix("/32")
+        network = ipaddress.IPv4Network(value)
     except ValueError as error:
         raise ValueError("use an IPv4 address or a network such as 203.0.113.0/24") from error
+    if any(network.subnet_of(private) for private in PRIVATE_NETWORKS):
+        raise ValueError(
+            "use the public addresses that the cluster and this machine come from: Azure's firewall refuses private ones "
+            "(RFC 1918)"
+        )
+    if "/" in value and network.prefixlen > LONGEST_PREFIX:
+        raise ValueError("use each address by itself, such as 203.0.113.7: Azure's firewall refuses /31 and /32")
+    return value
 
 
 def check_uuid(value: str) -> str:

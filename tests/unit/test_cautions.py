@@ -2,9 +2,11 @@
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 
+from settings.azure import read_account_key
 from settings.cautions import cautions
 from settings.loading import load
 from settings.model import Settings
@@ -17,7 +19,7 @@ AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_na
 def said(*plain: str, **keys: str) -> list[str]:
     settings = load(configuration(None, **keys).get)
     assert isinstance(settings, Settings)
-    return cautions(settings, plain)
+    return cautions(settings, plain, read_account_key(settings, Path(), []))
 
 
 def test_an_ordinary_stack_is_warned_of_nothing() -> None:
@@ -44,9 +46,14 @@ def test_an_account_key_of_unusual_length_is_named_without_its_value() -> None:
     assert said(docker_cache_azure_account_key=base64.b64encode(b"a" * 64).decode(), **AZURE) == []
 
 
-def test_an_identity_whose_role_is_not_ours_to_give_is_named() -> None:
-    (line,) = said(docker_cache_azure_auth="managed_identity", **AZURE)
-    assert "Storage Blob Data Contributor" in line
+def test_an_account_key_of_unusual_length_in_a_file_is_named_by_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(base64.b64encode(b"a" * 63).decode())
+    (line,) = said(docker_cache_azure_account_key_path=str(file), **AZURE)
+    assert line.startswith(f'the key in docker_cache_azure_account_key_path ("{file}") has 63 bytes')
+    assert file.read_text() not in line
+    file.write_text(base64.b64encode(b"a" * 64).decode())
+    assert said(docker_cache_azure_account_key_path=str(file), **AZURE) == []
 
 
 def test_upstream_credentials_make_private_images_everybodys() -> None:

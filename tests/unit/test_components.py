@@ -46,7 +46,7 @@ class Recorder(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         if args.token == "azure-native:storage:listStorageAccountKeys":
-            return {"keys": [{"keyName": "key1", "value": "key-of-azure"}]}, []
+            return {"keys": [{"keyName": name, "value": f"{name}-of-azure"} for name in ("key1", "key2")]}, []
         raise AssertionError(f"{args.token} is called: the program asks no provider")
 
     def of(self, kind: str) -> list[pulumi.runtime.MockResourceArgs]:
@@ -299,11 +299,18 @@ def test_a_created_account_is_closed_where_azure_leaves_it_open(recorder: Record
     assert "networkRuleSet" not in account
     assert recorder.one("azure-native:storage:BlobContainer")["publicAccess"] == "None"
     assert (
-        recorder.one("kubernetes:core/v1:Secret")["stringData"]["REGISTRY_STORAGE_AZURE_ACCOUNTKEY"] == "key-of-azure"
+        recorder.one("kubernetes:core/v1:Secret")["stringData"]["REGISTRY_STORAGE_AZURE_ACCOUNTKEY"] == "key1-of-azure"
     )
-    assert json.loads(recorder.one(LOCAL)["stdin"])["key"] == "key-of-azure"
+    assert json.loads(recorder.one(LOCAL)["stdin"])["key"] == "key1-of-azure"
     assert recorder.of("azure-native:storage:ManagementPolicy") == []
     assert recorder.of("azure-native:authorization:RoleAssignment") == []
+
+
+def test_the_other_key_of_a_created_account_is_proved_and_used_where_it_is_named(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_azure_account_key_name="key2", **CREATED))
+    environment = recorder.one("kubernetes:core/v1:Secret")["stringData"]
+    assert environment["REGISTRY_STORAGE_AZURE_ACCOUNTKEY"] == "key2-of-azure"
+    assert json.loads(recorder.one(LOCAL)["stdin"])["key"] == "key2-of-azure"
 
 
 def test_a_firewall_and_a_lifecycle_come_where_configured(recorder: Recorder) -> None:

@@ -50,14 +50,41 @@ def test_an_account_that_is_created_has_no_key_to_give_and_needs_a_place() -> No
     assert checked(docker_cache_azure_auth="managed_identity", **AZURE)
 
 
+def test_the_networks_that_azure_takes_are_taken_as_they_are() -> None:
+    networks = '["203.0.113.7", "203.0.113.4/30", "172.32.0.0/16", "8.0.0.0/8"]'
+    created = {"docker_cache_azure_create_account": "true", "docker_cache_azure_location": "westeurope"}
+    settings = checked(docker_cache_azure_allowed_networks=networks, **created, **AZURE)
+    assert list(settings.docker_cache_azure_allowed_networks) == json.loads(networks)
+
+
+def test_which_key_is_used_can_be_chosen_where_it_is_read_from_azure_alone() -> None:
+    created = {"docker_cache_azure_create_account": "true", "docker_cache_azure_location": "westeurope"}
+    second = {"docker_cache_azure_account_key_name": "key2"}
+    assert checked(**second, **created, **AZURE).docker_cache_azure_account_key_name == "key2"
+    (message,) = problems(docker_cache_azure_account_key="QUJD", **second, **AZURE)
+    assert message.startswith("docker_cache_azure_account_key_name is key2, but no key is read from Azure")
+    (message,) = problems(docker_cache_azure_auth="managed_identity", **second, **created, **AZURE)
+    assert message.startswith("docker_cache_azure_account_key_name is key2, but no key is read from Azure")
+
+
+def test_an_identitys_token_goes_over_https_alone() -> None:
+    identity = {"docker_cache_azure_auth": "managed_identity"}
+    (message,) = problems(docker_cache_azure_service_url="http://10.0.0.5:10000/account", **identity, **AZURE)
+    assert message.startswith("docker_cache_azure_service_url is http://10.0.0.5:10000/account: an identity's token")
+    assert checked(docker_cache_azure_service_url="https://10.0.0.5/account", **identity, **AZURE)
+
+
 def test_what_only_a_created_account_can_have_is_refused_for_another() -> None:
-    found = problems(docker_cache_azure_account_key="QUJD", docker_cache_azure_allowed_networks='["10.0.0.0/8"]', docker_cache_azure_delete_unread_after_days="9", **AZURE)  # fmt: skip
+    found = problems(docker_cache_azure_account_key="QUJD", docker_cache_azure_allowed_networks='["203.0.113.0/24"]', docker_cache_azure_delete_unread_after_days="9", **AZURE)  # fmt: skip
     assert len(found) == 2
     assert all("the account is not ours to change" in line for line in found)
 
 
 def test_azures_keys_count_for_nothing_with_another_backend() -> None:
-    left_over = {"docker_cache_azure_create_account": "true", "docker_cache_azure_allowed_networks": '["10.0.0.0/8"]'}
+    left_over = {
+        "docker_cache_azure_create_account": "true",
+        "docker_cache_azure_allowed_networks": '["203.0.113.0/24"]',
+    }
     assert checked(**left_over).docker_cache_storage_backend == "filesystem"
 
 
