@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import tempfile
 import time
 from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -37,8 +36,10 @@ from on_node.daemon_json import (
 )
 from on_node.engine import Change, Options, Said
 from on_node.errors import Trouble, explain
-from on_node.files import digest, read_file, sweep, temp_prefix, unpack, write_file
+from on_node.files import digest, read_file, sweep, unpack, write_file
 from on_node.places import Places
+from on_node.proxy import Proxies, proxies_of, proxy_problems
+from on_node.room import unwritable
 from on_node.tools import clock_time, start_of
 
 SETTLE_FOR_APPLY = (
@@ -181,12 +182,35 @@ def service_command() -> List[str]:
     command = re.search(r"argv\[\]=(.*?) ; ", shown)
     if status or not command:
         return []
-    line, settings = command.group(1), re.search(r"^Environment=(.*)$", shown, re.MULTILINE)
+    line = command.group(1)
+    for name, value in environment_in(shown).items():
+        line = re.sub(r"\$(\{%s\}|%s\b)" % (re.escape(name), re.escape(name)), lambda _: value, line)  # noqa: B023
+    return line.split()
+
+
+def environment_in(shown: str) -> Dict[str, str]:
+    """The variables that systemd shows of a service."""
+    settings = re.search(r"^Environment=(.*)$", shown, re.MULTILINE)
+    found = OrderedDict()  # type: Dict[str, str]
     with contextlib.suppress(ValueError):
         for pair in shlex.split(settings.group(1)) if settings else []:
             name, _, value = pair.partition("=")
-            line = re.sub(r"\$(\{%s\}|%s\b)" % (re.escape(name), re.escape(name)), lambda _: value, line)  # noqa: B023
-    return line.split()
+            found[name] = value
+    return found
+
+
+def proxies_for(node: Node) -> Proxies:
+    """The proxies that docker pulls through: as it says itself, else as it would be started."""
+    if node.info:
+        known = [str(node.info.get(key) or "") for key in ("HttpProxy", "HttpsProxy", "NoProxy")]
+        return Proxies(*known)
+    shown = tools.run_tool(["systemctl", "show", "docker.service", "-p", "Environment"], 30)[1]
+    of_service, listed = proxies_of(environment_in(shown)), node.doc.get("proxies")
+    in_file = listed if isinstance(listed, dict) else {}
+    flags = node.docker.flags if node.docker else {}
+    names = ("http-proxy", "https-proxy", "no-proxy")
+    given = [str(in_file.get(name) or (flags.get(name) or [""])[-1]) for name in names]
+    return Proxies(*(given[at] or of_service[at] for at in range(len(names))))
 
 
 def ask_docker(docker: Docker, doc: Document, words: Sequence[str], seconds: float) -> str:
@@ -243,14 +267,12 @@ def reloaded_since(places: Places, docker: Docker, doc: Document, mtime: int) ->
         return False
 
 
-def validate(places: Places, doc: Document, raw: Optional[bytes], path: str) -> List[str]:
+def validate(doc: Document, raw: Optional[bytes], path: str) -> List[str]:
     """What dockerd itself says of the new file, where its version can be asked."""
     if raw is None or "--validate" not in "".join(tools.run_tool(["dockerd", "--help"], 30)[1:]):
         return []
-    with tempfile.NamedTemporaryFile(prefix=temp_prefix(places.record), dir=places.state) as trial:
-        trial.write(raw)
-        trial.flush()
-        status, output, errors = tools.run_tool(["dockerd", "--validate", "--config-file", trial.name], 30)
+    # By standard input: a look at a node leaves no file behind, even a killed one.
+    status, output, errors = tools.run_tool(["dockerd", "--validate", "--config-file", "/dev/stdin"], 30, raw)
     if not status:
         return []
     # dockerd's own words may quote values of the file.
@@ -439,7 +461,6 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
     if docker is None:
         return None
     path = os.path.realpath(docker.config)
-    tidy(places, path, record)
     stale = record if record and record["config"] != path else None
     node = look(None if stale else record, docker, path)
     entry = fitting(entry, node.info)
@@ -449,14 +470,19 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
     at_rest = plan.raw == node.raw and not (docker.pid and off_target(node.info, plan.need, plan.gone))
     settled = at_rest and not clash and in_place(plan.certificates, node.record)
     also = [] if at_rest else waiting(places, node, plan)
-    problems = list(clash)
+    problems = clash + proxy_problems(entry, proxies_for(node), "docker")
     problems += [refusal(path, also, SETTLE_FOR_APPLY)] if also and not options.allow_pending_changes else []
     if not at_rest:
-        problems += deadly(plan.doc, node.info, path) + validate(places, plan.doc, plan.raw, path)
+        problems += deadly(plan.doc, node.info, path) + validate(plan.doc, plan.raw, path)
+    if not settled:
+        problems += unwritable(
+            [places.state, os.path.dirname(path)] + [os.path.dirname(c["path"]) for c in plan.certificates]
+        )
     if problems:
         raise Trouble(*problems)
 
     def carry_it_out() -> Said:
+        tidy(places, path, record)
         if settled:
             if node.record and node.record["unfinished"]:
                 finish(places, node, plan)
@@ -501,7 +527,6 @@ def prepare_removal(places: Places, options: Options) -> Optional[Change]:
         drop_original(places, read_file(places.config)[0])
         return None
     path, docker = record["config"], find_docker(places)
-    tidy(places, path, record)
     if docker and (not docker.pid or os.path.realpath(docker.config) != path):
         docker = None
     node = look(record, docker, path)
@@ -517,6 +542,7 @@ def prepare_removal(places: Places, options: Options) -> Optional[Change]:
         raise Trouble(*problems)
 
     def carry_it_out() -> Said:
+        tidy(places, path, record)
         said = carry_out(places, node, plan, reload=reload) or ["daemon.json as it was"]
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
         return Said("removed", [], said)

@@ -102,6 +102,31 @@ def given_certificate(wanted: Optional[str]) -> Optional[str]:
     return text
 
 
+def add_entry(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """The words that name the mirror and how it is verified."""
+    nargs, text = "?" if optional else None, "http://HOST:PORT or https://HOST:PORT"
+    command.add_argument("entry", metavar="ENTRY", nargs=nargs, help=text)
+    command.add_argument("--ca", metavar="SHA256", help="the certificate that came with the script")
+    command.add_argument("--insecure", action="store_true", help="do not verify an https entry")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The words of every direction."""
+    command.add_argument(
+        "--owner", metavar="ID", help="who keeps the mirror here: no other owner's remove takes it out"
+    )
+    command.add_argument(
+        "--allow-pending-changes",
+        action="store_true",
+        help="let the reload apply other edits that wait in daemon.json too",
+    )
+
+
+def options_of(words: argparse.Namespace) -> Options:
+    """The words, as engines are given them."""
+    return Options(words.owner, words.allow_pending_changes)
+
+
 def run(argv: Sequence[str], places: Places) -> int:
     """One command; its exit status."""
     parser = argparse.ArgumentParser(
@@ -112,19 +137,10 @@ def run(argv: Sequence[str], places: Places) -> int:
     for name, text in (("mirror", "make the engines pull through ENTRY"), ("remove", "take our mirror out again")):
         command = commands.add_parser(name, help=text, description=text)
         if name == "mirror":
-            command.add_argument("entry", metavar="ENTRY", help="http://HOST:PORT or https://HOST:PORT")
-            command.add_argument("--ca", metavar="SHA256", help="place the certificate that came with the script")
-            command.add_argument("--insecure", action="store_true", help="do not verify an https entry")
-        command.add_argument(
-            "--owner", metavar="ID", help="who keeps the mirror here: no other owner's remove takes it out"
-        )
-        command.add_argument(
-            "--allow-pending-changes",
-            action="store_true",
-            help="let the reload apply other edits that wait in daemon.json too",
-        )
+            add_entry(command)
+        add_options(command)
     words = parser.parse_args(argv)
-    options = Options(words.owner, words.allow_pending_changes)
+    options = options_of(words)
     # A hardened root's 077 would close the folders of certificates to clients that are not root.
     os.umask(0o022)
     try:

@@ -9,8 +9,8 @@ from on_node.errors import Trouble
 from on_node.places import Places
 
 
-def run_tool(argv: Sequence[str], seconds: float) -> Tuple[int, str, str]:
-    """A tool's exit status, output and errors; 127 where there is no such tool."""
+def run_tool(argv: Sequence[str], seconds: float, given: bytes = b"") -> Tuple[int, str, str]:
+    """A tool's exit status, output and errors; 127 where there is no such tool. ``given`` is its standard input."""
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
     env = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
     tool = shutil.which(argv[0], path=path)
@@ -21,7 +21,7 @@ def run_tool(argv: Sequence[str], seconds: float) -> Tuple[int, str, str]:
             [tool] + list(argv[1:]),
             env=dict(env, PATH=path, LC_ALL="C"),
             timeout=seconds,
-            stdin=subprocess.DEVNULL,
+            input=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             check=False,

@@ -53,6 +53,7 @@ class StandInDocker:
         self.live: dict[str, Any] = {}
         self.obedient, self.dies, self.answers = True, False, True
         self.store = "overlay2"
+        self.proxies: dict[str, str] = {}
         self.ticks = 0
         self.reload_times: list[int] = []
 
@@ -86,6 +87,9 @@ class StandInDocker:
         insecure = [entry.removeprefix("http://") for entry in self.live.get("insecure-registries", [])]
         return {
             "ServerVersion": "20.10.24",
+            "ContainersRunning": 2,
+            **self.proxies,
+            "DockerRootDir": str(self.node.config.parent),
             "DriverStatus": [["driver-type", self.store]],
             "Debug": self.live.get("debug", False),
             "Labels": self.live.get("labels", []),
@@ -112,6 +116,7 @@ class StandInNode:
         self.cache: tuple[str | None, bool] = (None, True)
         self.validates: tuple[int, str] | None = None
         self.installed, self.uid, self.steps, self.kill_at = True, 0, 0, 0
+        self.service = ""
         (root / "proc/self/ns").mkdir(parents=True)
         for kind in ("pid", "mnt"):
             (root / "proc/self/ns" / kind).symlink_to(kind + ":[1]")
@@ -133,17 +138,18 @@ class StandInNode:
         found: dict[str, Any] = json.loads((self.raw() or b"{}").decode("utf-8-sig"))
         return found
 
-    def tool(self, argv: list[str], _seconds: float) -> tuple[int, str, str]:
+    def tool(self, argv: list[str], _seconds: float, given: bytes = b"") -> tuple[int, str, str]:
         if argv[0] == "docker" and "info" in argv:
             return (0, json.dumps(self.docker.info()), "") if self.docker.answers else (1, "", "no answer")
         if argv[0] == "docker":
             return 0, "\n".join(map(str, self.docker.reload_times)), ""
         if argv[0] == "systemctl":
-            shown = "ExecStart={ path=x ; argv[]=" + " ".join(self.argv) + " ; ignore_errors=no ; }\n"
+            shown = "ExecStart={ path=x ; argv[]=" + " ".join(self.argv) + " ; ignore_errors=no ; }\n" + self.service
             return (0, shown, "") if self.installed else (0, "", "")
         if "--help" in argv:
             return 0, "--validate" if self.validates else "", ""
         if "--validate" in argv and self.validates:
+            assert json.loads(given.decode("utf-8-sig")), "dockerd is given the file by standard input"
             return self.validates[0], "", self.validates[1]
         return (0 if self.installed else 127), "", ""
 

@@ -1,0 +1,100 @@
+"""What a run would meet on this node, and what is there of ours: looked at, with nothing changed.
+
+A program of its own, since every node's state holds what `mirror.py` is made of. It prints one JSON document: the engines, each
+with its version and the state of its mirror, and the findings, each with a level, a text and a remedy.
+"""
+
+import argparse
+import json
+import sys
+from collections import OrderedDict
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from on_node import docker
+from on_node.address import Entry, check_cache, parse_entry
+from on_node.describe import Description, describe_docker
+from on_node.engine import Options
+from on_node.errors import Trouble, explain
+from on_node.files import undisturbed
+from on_node.mirror import add_entry, add_options, given_certificate, options_of, refuse_all_but_root
+from on_node.places import Places
+
+Report = Dict[str, Any]
+Describe = Callable[[Places, Optional[Entry]], Optional[Description]]
+ENGINES = ((docker, describe_docker),)  # type: Sequence[Any]
+WARNING, ERROR = "warning", "error"
+
+
+def check(places: Places, entry: Optional[Entry], options: Options) -> Report:
+    """Every engine with its mirror, and all findings; without an entry, what is left of ours.
+
+    ``settled`` says whether `mirror` would have nothing to do with the engine; it is None where it would be refused.
+    """
+    with undisturbed(places):
+        looks = [look(places, engine, describe, entry, options) for engine, describe in ENGINES]
+        problems = check_cache(places, entry) if entry and any(each["engines"] for each in looks) else []
+    return {
+        "engines": [found for each in looks for found in each["engines"]],
+        "findings": [found for each in looks for found in each["findings"]] + as_findings(ERROR, problems),
+    }
+
+
+def look(places: Places, engine: Any, describe: Describe, entry: Optional[Entry], options: Options) -> Report:
+    """One engine, which may not be here."""
+    problems, settled, described = [], None, None  # type: List[str], Optional[bool], Optional[Description]
+    try:
+        described = describe(places, entry)
+    except Trouble as trouble:
+        problems += trouble.problems
+    try:
+        change = engine.prepare(places, entry, options) if entry else None
+        settled = change.settled if change else None
+    except Trouble as trouble:
+        problems += trouble.problems
+    found = as_findings(ERROR, problems) + as_findings(WARNING, described.cautions if described else [])
+    if described is None:
+        return {"engines": [], "findings": found}
+    shown = {
+        "engine": described.engine,
+        "version": described.version,
+        "mirror": described.mirror,
+        "settled": settled,
+        "containers": described.containers,
+    }
+    return {"engines": [shown], "findings": found}
+
+
+def as_findings(level: str, lines: Sequence[str]) -> List[Dict[str, str]]:
+    """Messages as they go into the report, none twice. Each of ours ends in its remedy."""
+    found = []
+    for line in OrderedDict.fromkeys(lines):
+        text, _, remedy = line.rpartition("; ")
+        found.append({"level": level, "text": text or remedy, "remedy": remedy if text else ""})
+    return found
+
+
+def report(argv: Sequence[str], places: Places) -> Report:
+    """What the node says of itself; what keeps it from looking is a finding, too."""
+    parser = argparse.ArgumentParser(prog="check", description="Look at the engines, and change nothing.")
+    add_entry(parser, optional=True)
+    add_options(parser)
+    words = parser.parse_args(argv)
+    try:
+        refuse_all_but_root()
+        certificate = given_certificate(words.ca)
+        entry = parse_entry(words.entry, certificate, insecure=words.insecure) if words.entry else None
+        return check(places, entry, options_of(words))
+    except Trouble as trouble:
+        problems = trouble.problems
+    except OSError as error:
+        problems = [explain(error)]
+    return {"engines": [], "findings": as_findings(ERROR, problems)}
+
+
+def main() -> None:
+    """Print the report."""
+    print(json.dumps(report(sys.argv[1:], Places()), sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
