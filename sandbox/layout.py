@@ -39,14 +39,21 @@ class Machine:
     units: tuple[str, ...]
     binds: dict[Path, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
-    """Files of the Debian root that this machine does not have."""
+    """Files and folders of the Debian root that this machine does not have."""
     disks: dict[str, str] = field(default_factory=dict)
     """Folders that are a small file system of their own, with its size: for disks that fill up."""
     volumes: tuple[str, ...] = ()
     """Folders that must not lie on an overlay, since an overlay file system is mounted in them."""
 
 
-ENGINE_OF_DEBIAN = ("usr/sbin/dockerd", "usr/bin/docker", "usr/bin/containerd", "usr/bin/ctr", "usr/sbin/runc")
+DOCKER_OF_DEBIAN = ("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service", "etc/init.d/docker")
+CONTAINERD_OF_DEBIAN = (
+    "usr/bin/containerd",
+    "usr/bin/ctr",
+    "usr/lib/systemd/system/containerd.service",
+    "etc/containerd",
+)
+PODMAN_OF_DEBIAN = ("usr/bin/podman", "etc/containers", "etc/cni/net.d/87-podman-bridge.conflist")
 
 MACHINES = (
     Machine(
@@ -77,8 +84,8 @@ MACHINES = (
             "kubelet",
             "kube-proxy",
         ),
-        binds={BIN / "kubernetes": "/opt/tools", STATE / "images": "/opt/images"},
-        without=("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service", "etc/init.d/docker"),
+        binds={BIN / "kubernetes": "/opt/tools", BIN / "crictl": "/usr/local/bin", STATE / "images": "/opt/images"},
+        without=(*DOCKER_OF_DEBIAN, *PODMAN_OF_DEBIAN),
         disks={"/var/lib/registry": "1g"},
         volumes=("/var/lib/containerd", "/var/lib/kubelet"),
     ),
@@ -86,6 +93,7 @@ MACHINES = (
         name="pai-worker1",
         address="10.30.0.11",
         units=("ssh", "containerd", "docker"),
+        without=PODMAN_OF_DEBIAN,
         volumes=("/var/lib/docker", "/var/lib/containerd"),
     ),
     Machine(
@@ -97,7 +105,36 @@ MACHINES = (
             BIN / "docker-cli": "/usr/local/bin",
             BIN / "runc": "/opt/runc",
         },
-        without=ENGINE_OF_DEBIAN,
+        without=(
+            "usr/sbin/dockerd",
+            "usr/bin/docker",
+            "usr/bin/containerd",
+            "usr/bin/ctr",
+            "usr/sbin/runc",
+            *PODMAN_OF_DEBIAN,
+        ),
         volumes=("/var/lib/docker", "/var/lib/containerd"),
+    ),
+    Machine(
+        name="pai-worker3",
+        address="10.30.0.13",
+        units=("ssh", "containerd", "import-images"),
+        binds={
+            BIN / "engine" / "containerd": "/usr/local/sbin/containerd",
+            BIN / "engine" / "containerd-shim-runc-v2": "/usr/local/sbin/containerd-shim-runc-v2",
+            BIN / "engine" / "ctr": "/usr/local/sbin/ctr",
+            BIN / "crictl": "/usr/local/bin",
+            BIN / "runc": "/opt/runc",
+            STATE / "images": "/opt/images",
+        },
+        without=(*DOCKER_OF_DEBIAN, "usr/bin/containerd", "usr/bin/ctr", "usr/sbin/runc", *PODMAN_OF_DEBIAN),
+        volumes=("/var/lib/containerd",),
+    ),
+    Machine(
+        name="pai-worker4",
+        address="10.30.0.14",
+        units=("ssh",),
+        without=(*DOCKER_OF_DEBIAN, *CONTAINERD_OF_DEBIAN),
+        volumes=("/var/lib/containers",),
     ),
 )

@@ -1,12 +1,14 @@
 """Starting, awaiting and stopping the sandbox."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from pathlib import Path
 from sandbox import azurite, identities, images, rootfs, toolchain
 from sandbox.control_groups import hierarchies, remove_groups
 from sandbox.enter import ask, in_network
-from sandbox.layout import BIN, KUBECONFIG, LOGS, MACHINES, NAME, STATE
+from sandbox.layout import BIN, CACHE, KUBECONFIG, LOGS, MACHINES, NAME, STATE
 from sandbox.packages import install_packages
 from sandbox.processes import init_pid, leader_pid, supervisor_command, supervisor_pids
 from sandbox.progress import SandboxError, say, step
@@ -78,9 +80,19 @@ def up() -> None:
 
 def prepare_tools() -> None:
     install_programs()
-    rootfs.ensure()
-    toolchain.ensure()
-    azurite.ensure()
+    with one_at_a_time(CACHE / "lock"):
+        rootfs.ensure()
+        toolchain.ensure()
+        azurite.ensure()
+
+
+@contextlib.contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """The tools are every checkout's: one builds them and the others wait."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def install_programs() -> None:
@@ -143,13 +155,15 @@ def write_cluster_images(folder: Path) -> None:
 
 
 def await_ready() -> None:
-    with step("Waiting for the cluster, the hub, Azurite and the docker nodes"), ThreadPoolExecutor() as pool:
+    with step("Waiting for the cluster, the hub, Azurite and the nodes"), ThreadPoolExecutor() as pool:
         waits = [
             pool.submit(seed_hub),
             pool.submit(wait_for, "Azurite", azurite_answers),
             pool.submit(wait_for, "pai-master to be Ready", node_is_ready),
             pool.submit(wait_for, "docker on pai-worker1", lambda: docker_answers("pai-worker1")),
             pool.submit(wait_for, "docker on pai-worker2", lambda: docker_answers("pai-worker2")),
+            pool.submit(wait_for, "containerd on pai-worker3", lambda: containerd_answers("pai-worker3")),
+            pool.submit(wait_for, "sshd on pai-worker4", lambda: sshd_runs("pai-worker4")),
         ]
         for wait in waits:
             wait.result()
@@ -199,7 +213,15 @@ def azurite_answers() -> bool:
 
 
 def docker_answers(machine: str) -> bool:
-    return answers(machine, "docker", "info") and answers(machine, "systemctl", "is-active", "ssh")
+    return answers(machine, "docker", "info") and sshd_runs(machine)
+
+
+def containerd_answers(machine: str) -> bool:
+    return answers(machine, "crictl", "info") and answers(machine, "systemctl", "is-active", "ssh", "import-images")
+
+
+def sshd_runs(machine: str) -> bool:
+    return answers(machine, "systemctl", "is-active", "ssh")
 
 
 def answers(machine: str, *command: str) -> bool:

@@ -26,6 +26,7 @@ PACKAGES = (
     "iptables",
     "kmod",
     "openssh-server",
+    "podman",
     "procps",
     "python3",
     "python3-aiohttp",
@@ -40,6 +41,11 @@ IDLE_UNITS = (
     "docker.service",
     "docker.socket",
     "etcd.service",
+    "podman-auto-update.service",
+    "podman-auto-update.timer",
+    "podman-restart.service",
+    "podman.service",
+    "podman.socket",
     "ssh.service",
     "systemd-networkd-wait-online.service",
     "systemd-networkd.service",
@@ -47,26 +53,39 @@ IDLE_UNITS = (
     "systemd-timesyncd.service",
 )
 """Nothing starts by itself: each machine names its units in `layout.py`."""
+MASKED_UNITS = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "getty-static.service",
+    "getty@tty1.service",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-logind.service",
+    "systemd-update-utmp.service",
+)
+"""What a machine does without. All machines share the host's inotify instances, of which there may be no more than 128."""
 
-ROOTFS = CACHE / "rootfs"
+STAMP = hashlib.sha256(repr((SUITE, PACKAGES, IDLE_UNITS, MASKED_UNITS)).encode()).hexdigest()
+ROOTFS = CACHE / f"rootfs-{STAMP[:12]}"
+"""Named by what is in it: another checkout's machines may be running on one with other packages."""
 SOURCES_LISTS = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
 
 
 def ensure() -> None:
-    stamp = hashlib.sha256(repr((SUITE, PACKAGES, IDLE_UNITS)).encode()).hexdigest()
-    marker = CACHE / "rootfs.stamp"
-    if ROOTFS.is_dir() and marker.is_file() and marker.read_text() == stamp:
+    if ROOTFS.is_dir():
         return
     with step("Making the machines' Debian root (about a minute)", log=LOGS / "rootfs.log") as log:
         make(log)
-    marker.write_text(stamp)
 
 
 def make(log: Path) -> None:
     partial = ROOTFS.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
-    idle = " ".join(IDLE_UNITS)
     with log.open("wb") as output, tempfile.NamedTemporaryFile("w", prefix="docker-cache-apt-") as settings:
         # What the host's apt needs to reach its sources (a proxy, clocks that are off), mmdebstrap's needs too.
         settings.write(
@@ -81,7 +100,8 @@ def make(log: Path) -> None:
                 f"--include={','.join(PACKAGES)}",
                 "--dpkgopt=path-exclude=/usr/share/man/*",
                 "--dpkgopt=path-exclude=/usr/share/doc/*",
-                f'--customize-hook=chroot "$1" systemctl disable {idle}',
+                f'--customize-hook=chroot "$1" systemctl disable {" ".join(IDLE_UNITS)}',
+                f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED_UNITS)}',
                 '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf',
                 SUITE,
                 str(partial),
@@ -91,5 +111,4 @@ def make(log: Path) -> None:
             stderr=subprocess.STDOUT,
             check=True,
         )
-    shutil.rmtree(ROOTFS, ignore_errors=True)
     partial.rename(ROOTFS)

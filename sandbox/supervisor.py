@@ -57,8 +57,8 @@ def prepare_root(machine: Machine) -> None:
     for volume in machine.volumes:
         (home / "volumes" / volume.lstrip("/")).mkdir(parents=True)
     run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={ROOTFS},upperdir={upper},workdir={work}", str(root))
-    for file in machine.without:
-        (root / file).unlink()
+    for path in machine.without:
+        run("rm", "-r", str(root / path))
 
 
 def write_identity(machine: Machine, upper: Path) -> None:

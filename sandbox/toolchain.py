@@ -20,6 +20,7 @@ PULUMI_VERSION = "v3.250.0"
 KUBERNETES_VERSION = "v1.34.2"
 ENGINE_VERSION = "29.0.0-beta.24"
 DOCKER_VERSION = "29.9.3"
+CRICTL_VERSION = "1.34.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,11 @@ LANGUAGE_HOST = Build(
 MACHINE_TOOLS = (
     Build(module="registry", commands={"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
     Build(module="pause", commands={"pause": "."}),
+    Build(
+        module="crictl",
+        commands={"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"},
+        link=f"-X sigs.k8s.io/cri-tools/pkg/version.Version={CRICTL_VERSION}",
+    ),
     Build(
         module="kubernetes",
         commands={"kube": "."},

@@ -12,7 +12,7 @@ from sandbox import lifecycle
 from sandbox.control_groups import hierarchies
 from sandbox.layout import MACHINES_RUN, NAME, STATE
 from sandbox.processes import init_pid, supervisor_pids
-from tests.end_to_end.conftest import ROOT, Sandbox, run
+from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox, run
 
 
 def host_traces() -> dict[str, list[str]]:
@@ -62,6 +62,54 @@ def test_the_hub_counts_gets_and_not_heads_and_tells_what_is_left(sandbox: Sandb
 def test_the_nodes_reach_nothing_but_the_sandbox(sandbox: Sandbox) -> None:
     for machine in ("pai-master", "pai-worker1", "hub"):
         assert "default" not in sandbox.on(machine, "ip", "route")
+
+
+@pytest.mark.parametrize("machine", ["pai-master", "pai-worker3"])
+def test_a_containerd_pulls_as_the_kubelet_has_it_do(sandbox: Sandbox, machine: str) -> None:
+    sandbox.reset_upstream()
+    sandbox.try_on(machine, "crictl", "rmi", "docker.io/library/app:1")
+    sandbox.on(machine, "crictl", "pull", "docker.io/library/app:1")
+    assert sandbox.upstream()["manifest_heads"] >= 1, "it pulled from nowhere"
+
+
+@pytest.mark.parametrize(("machine", "counts"), [("pai-master", True), ("pai-worker3", False)])
+def test_hosts_toml_counts_where_config_path_is_set_and_nowhere_else(
+    sandbox: Sandbox, machine: str, *, counts: bool
+) -> None:
+    folder = "/etc/containerd/certs.d/docker.io"
+    nowhere = 'server = "http://127.0.0.1:1"\n[host."http://127.0.0.1:1"]\n'
+    sandbox.try_on(machine, "crictl", "rmi", "docker.io/library/app:1")
+    sandbox.on(machine, "mkdir", "-p", folder)
+    try:
+        sandbox.on(machine, "sh", "-c", f"printf '{nowhere}' > {folder}/hosts.toml")
+        pull = sandbox.try_on(machine, "crictl", "pull", "docker.io/library/app:1")
+    finally:
+        sandbox.on(machine, "rm", "-r", "/etc/containerd/certs.d")
+    assert (pull.returncode != 0) is counts, pull.stderr
+
+
+def test_podman_pulls_and_runs(sandbox: Sandbox) -> None:
+    sandbox.reset_upstream()
+    sandbox.try_on("pai-worker4", "podman", "image", "rm", "--force", "docker.io/library/hello-world")
+    output = sandbox.on("pai-worker4", "podman", "run", "--rm", "docker.io/library/hello-world")
+    assert "Hello from the sandbox" in output
+    assert sandbox.upstream()["manifest_gets"] >= 1, "it pulled from nowhere"
+
+
+def test_a_node_has_no_engine_but_its_own(sandbox: Sandbox) -> None:
+    programs = {
+        machine: sandbox.on(
+            machine, "sh", "-c", "for p in dockerd containerd podman crio; do which $p || true; done"
+        ).split()
+        for machine in ("pai-master", *WORKERS, "pai-worker3", "pai-worker4")
+    }
+    assert {machine: [Path(program).name for program in found] for machine, found in programs.items()} == {
+        "pai-master": ["containerd"],
+        "pai-worker1": ["dockerd", "containerd"],
+        "pai-worker2": ["dockerd", "containerd"],
+        "pai-worker3": ["containerd"],
+        "pai-worker4": ["podman"],
+    }
 
 
 def test_a_wrong_configuration_is_an_error_without_traceback_before_anything_is_deployed(sandbox: Sandbox) -> None:
