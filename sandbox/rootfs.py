@@ -67,7 +67,7 @@ MASKED_UNITS = (
     "systemd-logind.service",
     "systemd-update-utmp.service",
 )
-"""What a machine does without. All machines share the host's inotify instances, of which there may be no more than 128."""
+"""What a machine does without: each takes time, memory and inotify instances, which are the whole host's."""
 
 STAMP = hashlib.sha256(repr((SUITE, PACKAGES, IDLE_UNITS, MASKED_UNITS)).encode()).hexdigest()
 ROOTFS = CACHE / f"rootfs-{STAMP[:12]}"
