@@ -1,5 +1,6 @@
 """From a checked stack to the components' arguments: pure, and the one place where the two vocabularies meet."""
 
+import base64
 from collections.abc import Mapping
 
 from pydantic import SecretStr
@@ -120,5 +121,17 @@ def node_mirrors_args(stack: Stack) -> NodeMirrorsArgs:
         nodes=stack.nodes,
         certificate=stack.entry_ca,
         insecure=settings.docker_cache_entry_insecure,
+        authorization=authorization(settings),
+        engines=settings.docker_cache_engines,
         allow_pending_changes=settings.docker_cache_allow_pending_changes,
+        allow_restart=settings.docker_cache_allow_restart,
     )
+
+
+def authorization(settings: Settings) -> str | None:
+    """The header of basic authentication (RFC 7617) for an entry that asks for credentials."""
+    name, password = settings.docker_cache_entry_username, settings.docker_cache_entry_password
+    if not name or not password:
+        return None
+    pair = f"{name.get_secret_value()}:{password.get_secret_value()}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"

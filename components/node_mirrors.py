@@ -1,7 +1,7 @@
 """The mirror entry on every node: one `remote.Command` a node."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import pulumi
@@ -9,18 +9,24 @@ import pulumi
 from components.remote import NodeScript, run_on_node
 from rendering import node_command
 from settings.access import Access
+from settings.model import ENGINES, Engine
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class NodeMirrorsArgs:
-    """The entry (a URL) and the nodes that get it. `certificate` is the CA's PEM text; `insecure` verifies none."""
+    """The entry (a URL) and the nodes that get it. `certificate` is the CA's PEM text; `insecure` verifies none; `authorization`
+    is the header for an entry that asks for credentials.
+    """
 
     entry: str
     nodes: Sequence[Access]
     certificate: str | None
     insecure: bool
+    authorization: str | None = field(repr=False)
+    engines: Sequence[Engine]
     allow_pending_changes: bool
+    allow_restart: bool
 
 
 class NodeMirrors(pulumi.ComponentResource):
@@ -46,10 +52,13 @@ def mirror_script(args: NodeMirrorsArgs, node: Access) -> NodeScript:
     owner = ("--owner", node.identity)
     waiting = ("--allow-pending-changes",) if args.allow_pending_changes else ()
     insecure = ("--insecure",) if args.insecure else ()
+    engines = ("--engines", ",".join(args.engines)) if set(args.engines) != set(ENGINES) else ()
+    restart = ("--allow-restart",) if args.allow_restart else ()
     trust = ("--ca", node_command.fingerprint(args.certificate)) if args.certificate else ()
     return NodeScript(
         script="mirror",
-        create=("mirror", args.entry, *owner, *trust, *insecure, *waiting),
+        create=("mirror", args.entry, *owner, *trust, *insecure, *engines, *waiting, *restart),
         delete=("remove", *owner, *waiting),
         certificate=args.certificate,
+        authorization=args.authorization,
     )

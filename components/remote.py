@@ -1,6 +1,6 @@
 """A script of `on_node/` as a `remote.Command`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 from pulumi_command import remote
@@ -13,12 +13,15 @@ DIAL_ATTEMPTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class NodeScript:
-    """A script with the words of its two directions, and the certificate (PEM) that it places."""
+    """A script with the words of its two directions, and what it places on the node."""
 
     script: str
     create: tuple[str, ...]
     delete: tuple[str, ...]
     certificate: str | None = None
+    """PEM text."""
+    authorization: str | None = field(default=None, repr=False)
+    """The header for a mirror that asks for credentials."""
 
 
 def connection(access: Access) -> remote.ConnectionArgs:
@@ -38,13 +41,15 @@ def run_on_node(name: str, access: Access, script: NodeScript, opts: pulumi.Reso
     leave the old host as it is.
     """
     password = access.sudo_password
-    text = node_command.standard_input(node_command.payload(script.script, script.certificate), password)
+    program = node_command.payload(script.script, script.certificate, script.authorization)
+    text = node_command.standard_input(program, password)
+    is_secret = password is not None or script.authorization is not None
     return remote.Command(
         name,
         connection=connection(access),
         create=node_command.command(*script.create, sudo=access.sudo, sudo_password=password is not None),
         delete=node_command.command(*script.delete, sudo=access.sudo, sudo_password=password is not None),
-        stdin=text if password is None else pulumi.Output.secret(text),
+        stdin=pulumi.Output.secret(text) if is_secret else text,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(hide_diffs=["stdin"])),
     )

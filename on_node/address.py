@@ -18,12 +18,22 @@ from on_node.places import Places
 
 CERTIFICATE_FILE = "docker-cache.crt"
 Entry = NamedTuple(
-    "Entry", [("url", str), ("hostport", str), ("insecure", bool), ("verified", bool), ("certificate", Optional[str])]
+    "Entry",
+    [
+        ("url", str),
+        ("hostport", str),
+        ("insecure", bool),
+        ("verified", bool),
+        ("certificate", Optional[str]),
+        ("authorization", Optional[str]),
+    ],
 )
 
 
-def parse_entry(text: str, certificate: Optional[str] = None, *, insecure: bool = False) -> Entry:
-    """The mirror's address in docker's terms, and how its certificate is verified."""
+def parse_entry(
+    text: str, certificate: Optional[str] = None, authorization: Optional[str] = None, *, insecure: bool = False
+) -> Entry:
+    """The mirror's address in docker's terms, how its certificate is verified, and the header that it asks for."""
     shape = "the mirror's address must look like http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(text)
@@ -38,7 +48,9 @@ def parse_entry(text: str, certificate: Optional[str] = None, *, insecure: bool 
     host = "[{}]".format(parts.hostname) if ":" in parts.hostname else parts.hostname
     hostport = host if port is None else "{}:{}".format(host, port)
     plain = parts.scheme == "http"
-    return Entry("{}://{}".format(parts.scheme, hostport), hostport, plain or insecure, not insecure, certificate)
+    return Entry(
+        "{}://{}".format(parts.scheme, hostport), hostport, plain or insecure, not insecure, certificate, authorization
+    )
 
 
 def check_cache(places: Places, entry: Entry) -> List[str]:
@@ -50,7 +62,7 @@ def check_cache(places: Places, entry: Entry) -> List[str]:
             return []
         if final or time.monotonic() > deadline:
             return [
-                "the mirror does not answer this node at {}: {}; mend that first, docker is as it was".format(
+                "the mirror does not answer this node at {}: {}; mend that first, the engines are as they were".format(
                     url, reason
                 )
             ]
@@ -75,6 +87,7 @@ def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
             trust.verify_mode = ssl.CERT_NONE
         handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
         opener = urllib.request.build_opener(*handlers)
+        opener.addheaders += [("Authorization", entry.authorization)] if entry.authorization else []
         with contextlib.closing(opener.open(url, timeout=10)) as answer:
             status, headers = answer.getcode(), answer.headers
     except urllib.error.HTTPError as error:
@@ -89,6 +102,8 @@ def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
                 )
             ), True
         return ("no answer in 10 s" if isinstance(cause, socket.timeout) else str(cause) or type(cause).__name__), False
+    if status == 401 and entry.authorization:
+        return "it refuses docker_cache_entry_username with its password", True
     if status not in (200, 401):
         return "HTTP status {}".format(status), status < 500
     if headers.get("Docker-Distribution-Api-Version", "").strip().lower() != "registry/2.0":

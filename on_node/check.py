@@ -10,9 +10,9 @@ import sys
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from on_node import docker
+from on_node import containerd, docker, payload
 from on_node.address import Entry, check_cache, parse_entry
-from on_node.describe import Description, describe_docker
+from on_node.describe import Description, describe_containerd, describe_docker
 from on_node.engine import Options
 from on_node.errors import Trouble, explain
 from on_node.files import undisturbed
@@ -21,7 +21,7 @@ from on_node.places import Places
 
 Report = Dict[str, Any]
 Describe = Callable[[Places, Optional[Entry]], Optional[Description]]
-ENGINES = ((docker, describe_docker),)  # type: Sequence[Any]
+ENGINES = ((containerd, describe_containerd), (docker, describe_docker))  # type: Sequence[Any]
 WARNING, ERROR = "warning", "error"
 
 
@@ -47,7 +47,7 @@ def look(places: Places, engine: Any, describe: Describe, entry: Optional[Entry]
     except Trouble as trouble:
         problems += trouble.problems
     try:
-        change = engine.prepare(places, entry, options) if entry else None
+        change = engine.prepare(places, entry, options) if entry and engine.NAME in options.engines else None
         settled = change.settled if change else None
     except Trouble as trouble:
         problems += trouble.problems
@@ -82,7 +82,11 @@ def report(argv: Sequence[str], places: Places) -> Report:
     try:
         refuse_all_but_root()
         certificate = given_certificate(words.ca)
-        entry = parse_entry(words.entry, certificate, insecure=words.insecure) if words.entry else None
+        entry = (
+            parse_entry(words.entry, certificate, payload.authorization, insecure=words.insecure)
+            if words.entry
+            else None
+        )
         return check(places, entry, options_of(words))
     except Trouble as trouble:
         problems = trouble.problems

@@ -3,10 +3,12 @@
 import os
 from typing import List, NamedTuple, Optional
 
-from on_node import docker
+from on_node import containerd, docker, owned
 from on_node.address import Entry
 from on_node.daemon_json import MIRRORS, alike, off_target
 from on_node.errors import Trouble
+from on_node.files import read_file
+from on_node.hosts_toml import names_host
 from on_node.places import Places
 from on_node.room import scarce
 
@@ -43,6 +45,32 @@ def describe_docker(places: Places, entry: Optional[Entry]) -> Optional[Descript
     version = str(node.info.get("ServerVersion", "?")) if node.info else "stopped"
     running = node.info.get("ContainersRunning")
     return Description("docker", version, docker_mirror(node, entry), running, docker_cautions(node))
+
+
+def describe_containerd(places: Places, entry: Optional[Entry]) -> Optional[Description]:
+    """This node's containerd as it is, where images are pulled by it, and the state of the mirror."""
+    found, record = containerd.find(places), owned.load(places, containerd.NAME)
+    if found is None or not (containerd.is_used(places) or record["files"]):
+        return Description("containerd", "gone", CHANGED, None, []) if record["files"] else None
+    return Description("containerd", found.version_text, containerd_mirror(places, found, entry, record), None, [])
+
+
+def containerd_mirror(
+    places: Places, found: containerd.Containerd, entry: Optional[Entry], record: owned.Record
+) -> str:
+    """Whether containerd has the mirror, or without an entry, one that is ours."""
+    try:
+        dump = containerd.config_dump(found, found.config)
+    except Trouble:
+        return UNKNOWN
+    paths = containerd.paths_of(found, dump)
+    raw = read_file(os.path.join(containerd.folder_of(paths), "hosts.toml"))[0]
+    is_ours = raw is not None and owned.without_block(raw) != raw
+    is_named = names_host(raw, entry.url) if entry else is_ours
+    if is_named:
+        is_live = bool(paths) and containerd.is_in_force(places, found, dump)
+        return WRITTEN if not is_live else LIVE if is_ours else FOREIGN
+    return ANOTHER if is_ours else CHANGED if record["files"] else ABSENT
 
 
 def docker_mirror(node: docker.Node, entry: Optional[Entry]) -> str:

@@ -40,8 +40,9 @@ from on_node.files import digest, read_file, sweep, unpack, write_file
 from on_node.places import Places
 from on_node.proxy import Proxies, proxies_of, proxy_problems
 from on_node.room import unwritable
-from on_node.tools import clock_time, start_of
+from on_node.tools import arguments, clock_time, processes, start_of
 
+NAME = "docker"
 SETTLE_FOR_APPLY = (
     "reload docker yourself when it suits, or set docker_cache_allow_pending_changes (--allow-pending-changes)"
 )
@@ -151,8 +152,7 @@ def running_dockers(places: Places) -> List[int]:
         pid = int(source.read())
         if start_of(places, pid) is not None:
             return [pid]
-    numbers = [int(name) for name in os.listdir(places.proc) if name.isdigit()]
-    return sorted(number for number in numbers if start_of(places, number) is not None)
+    return processes(places, "dockerd")
 
 
 def find_docker(places: Places) -> Optional[Docker]:
@@ -162,8 +162,7 @@ def find_docker(places: Places) -> Optional[Docker]:
         raise Trouble("several dockerd run here, processes {}; stop all but one".format(", ".join(map(str, pids))))
     pid, argv = (pids[0] if pids else None), []  # type: Optional[int], List[str]
     if pid is not None:
-        with open(os.path.join(places.proc, str(pid), "cmdline"), "rb") as source:
-            argv = source.read().decode("utf-8", "replace").rstrip("\0").split("\0")
+        argv = arguments(places, pid)
     else:
         argv = service_command()
         # A service can outlive its program (Debian leaves /etc/init.d/docker behind).
@@ -501,15 +500,15 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
         done = "certificate placed" if wanted.certificates else "certificate given up"
         return success(node, done if at_rest else "reloaded", said)
 
-    return Change(settled=settled, carry_out=carry_it_out, undo=None)
+    return Change(settled=settled, carry_out=carry_it_out)
 
 
 def success(node: Node, done: str, more: Sequence[str]) -> Said:
     """It stays in Pulumi's state, so it is the same for the same outcome."""
     if node.info:
-        return Said("live", ["docker " + str(node.info.get("ServerVersion", "?")), done], list(more))
+        return Said("live", ["docker " + str(node.info.get("ServerVersion", "?")), done], list(more), None)
     facts = ["docker is stopped", "live at its next start"] + ([done] if done == "nothing touched" else [])
-    return Said("written", facts, list(more))
+    return Said("written", facts, list(more), None)
 
 
 def owner_of(places: Places) -> Optional[str]:
@@ -545,9 +544,9 @@ def prepare_removal(places: Places, options: Options) -> Optional[Change]:
         tidy(places, path, record)
         said = carry_out(places, node, plan, reload=reload) or ["daemon.json as it was"]
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
-        return Said("removed", [], said)
+        return Said("removed", [], said, None)
 
-    return Change(settled=False, carry_out=carry_it_out, undo=None)
+    return Change(settled=False, carry_out=carry_it_out)
 
 
 def drop_original(places: Places, raw: Optional[bytes]) -> bool:

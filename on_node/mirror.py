@@ -9,16 +9,19 @@ import argparse
 import os
 import socket
 import sys
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from collections import OrderedDict
+from typing import Callable, List, Optional, Sequence, Tuple
 
-from on_node import docker, payload
+from on_node import containerd, docker, payload
 from on_node.address import Entry, check_cache, parse_entry
-from on_node.engine import Change, Options
+from on_node.engine import Change, Engine, Options
 from on_node.errors import Trouble, explain
 from on_node.files import digest, locked
 from on_node.places import Places
 
-ENGINES = (docker,)
+ENGINES = tuple(
+    Engine(module.NAME, module.prepare, module.prepare_removal, module.owner_of) for module in (containerd, docker)
+)
 """Those that change by files alone come first, since they are easily put back; docker, which is reloaded, comes last."""
 NOTHING_OF_OURS = "none: nothing of ours on this node, nothing touched"
 
@@ -26,7 +29,14 @@ NOTHING_OF_OURS = "none: nothing of ours on this node, nothing touched"
 def apply(places: Places, entry: Entry, options: Options) -> str:
     """Make the node's engines pull through the mirror; the line that says how it went."""
     with locked(places):
-        changes, problems = gather(lambda engine: engine.prepare(places, entry, options))
+        changes, problems = gather(
+            lambda engine: (
+                engine.prepare(places, entry, options)
+                if engine.name in options.engines
+                # One that is left out loses the mirror that it may have had.
+                else engine.prepare_removal(places, options)
+            )
+        )
         if problems or not all(change.settled for change in changes):
             problems += check_cache(places, entry)
         if problems:
@@ -54,7 +64,7 @@ def remove(places: Places, options: Options) -> str:
         return carry_out(changes) if changes else NOTHING_OF_OURS
 
 
-def gather(prepare: Callable[[Any], Optional[Change]]) -> Tuple[List[Change], List[str]]:
+def gather(prepare: Callable[[Engine], Optional[Change]]) -> Tuple[List[Change], List[str]]:
     """What has to be done with each engine of this node, and everything that is in the way."""
     changes, problems = [], []
     for engine in ENGINES:
@@ -64,21 +74,21 @@ def gather(prepare: Callable[[Any], Optional[Change]]) -> Tuple[List[Change], Li
             problems += trouble.problems
         else:
             changes += [change] if change else []
-    return changes, problems
+    return changes, list(OrderedDict.fromkeys(problems))
 
 
 def carry_out(changes: Sequence[Change], *about: str) -> str:
     """Carry all changes out, or none; the line that stays in Pulumi's state."""
     said = []
-    for at, change in enumerate(changes):
+    for change in changes:
         try:
             said.append(change.carry_out())
         except (Trouble, OSError):
-            for former in reversed(changes[:at]):
+            for former in reversed(said):
                 if former.undo:
                     former.undo()
             raise
-    states = [each.state for each in said]
+    states = [each.state for each in said if each.state != "removed"] or ["removed"]
     facts = list(about) + [fact for each in said for fact in each.facts]
     more = [line for each in said for line in each.more]
     state = "written" if "written" in states else states[0]
@@ -89,7 +99,7 @@ def refuse_all_but_root() -> None:
     """Stop where the rights are missing: halfway through, the reason would be harder to see."""
     if os.geteuid() != 0:
         raise Trouble(
-            "only root can change docker; log in as root, or set docker_cache_ssh_sudo: true with a sudo rule that "
+            "only root can change container engines; log in as root, or set docker_cache_ssh_sudo: true with a sudo rule that "
             "needs no password"
         )
 
@@ -108,6 +118,12 @@ def add_entry(command: argparse.ArgumentParser, *, optional: bool = False) -> No
     command.add_argument("entry", metavar="ENTRY", nargs=nargs, help=text)
     command.add_argument("--ca", metavar="SHA256", help="the certificate that came with the script")
     command.add_argument("--insecure", action="store_true", help="do not verify an https entry")
+    command.add_argument(
+        "--engines", metavar="NAMES", help="the engines that get it, with commas between them; all without"
+    )
+    command.add_argument(
+        "--allow-restart", action="store_true", help="let containerd be restarted once where config_path is missing"
+    )
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -124,7 +140,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def options_of(words: argparse.Namespace) -> Options:
     """The words, as engines are given them."""
-    return Options(words.owner, words.allow_pending_changes)
+    chosen = getattr(words, "engines", None)
+    return Options(
+        words.owner,
+        frozenset(chosen.split(",") if chosen else (engine.name for engine in ENGINES)),
+        words.allow_pending_changes,
+        getattr(words, "allow_restart", False),
+    )
 
 
 def run(argv: Sequence[str], places: Places) -> int:
@@ -146,7 +168,9 @@ def run(argv: Sequence[str], places: Places) -> int:
     try:
         refuse_all_but_root()
         if words.command == "mirror":
-            entry = parse_entry(words.entry, given_certificate(words.ca), insecure=words.insecure)
+            entry = parse_entry(
+                words.entry, given_certificate(words.ca), payload.authorization, insecure=words.insecure
+            )
             print(apply(places, entry, options))
         else:
             print(remove(places, options))

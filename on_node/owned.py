@@ -52,6 +52,12 @@ def load(places: Places, engine: str) -> Record:
     raise Trouble("{} is damaged; take our lines out of the engine's files by hand, then delete it".format(path))
 
 
+def owner_of(places: Places, engine: str) -> Optional[str]:
+    """Who keeps the engine's mirror here."""
+    owner = load(places, engine)["owner"]
+    return None if owner is None else str(owner)
+
+
 def record_path(places: Places, engine: str) -> str:
     """Where an engine's record lies."""
     return os.path.join(places.state, engine + ".json")
@@ -86,10 +92,14 @@ def write(places: Places, engine: str, owner: Optional[str], wanted: List[Wanted
     """Bring the engine's files to what is wanted, all or none; what undoes it. Raises Trouble, with all put back."""
     record = load(places, engine)
     paths = sorted({file.path for file in wanted} | set(record["files"]))
+    for path in [record_path(places, engine)] + paths:
+        sweep(path)
+    if is_settled(record, wanted):
+        if owner not in (None, record["owner"]):
+            save(places, engine, dict(record, owner=owner))
+        return lambda: save(places, engine, record)
     formers = {path: look(path) for path in paths}
     kept = {file.path: keep(record, file, formers[file.path]) for file in wanted}
-    for path in paths:
-        sweep(path)
 
     def undo() -> None:
         for path in paths:

@@ -4,3 +4,5 @@ from typing import Optional  # noqa: F401
 
 certificate = None  # type: Optional[str]
 """A CA's PEM text."""
+authorization = None  # type: Optional[str]
+"""The header for a cache that asks for credentials: a secret."""

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from on_node.errors import Trouble
 from on_node.places import Places
@@ -35,12 +35,12 @@ def run_tool(argv: Sequence[str], seconds: float, given: bytes = b"") -> Tuple[i
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
-def start_of(places: Places, pid: int) -> Optional[int]:
-    """When a process started, in ticks since the boot; None where it is no dockerd of this very system."""
+def start_of(places: Places, pid: int, name: str = "dockerd") -> Optional[int]:
+    """When a process started, in ticks since the boot; None where it has another name or is not of this very system."""
     try:
         process = os.path.join(places.proc, str(pid))
         with open(os.path.join(process, "comm")) as comm:
-            if comm.read().strip() != "dockerd":
+            if name and comm.read().strip() != name:
                 return None
         # A docker inside a container is a dockerd too, in namespaces of its own.
         for kind in ("pid", "mnt"):
@@ -52,6 +52,21 @@ def start_of(places: Places, pid: int) -> Optional[int]:
             return int(stats.read().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def processes(places: Places, name: str = "") -> List[int]:
+    """The process numbers of this system's programs of that name; of all of them without one."""
+    numbers = [int(entry) for entry in os.listdir(places.proc) if entry.isdigit()]
+    return sorted(number for number in numbers if start_of(places, number, name) is not None)
+
+
+def arguments(places: Places, pid: int) -> List[str]:
+    """A process's command line, by words; nothing where it has just ended."""
+    try:
+        with open(os.path.join(places.proc, str(pid), "cmdline"), "rb") as source:
+            return source.read().decode("utf-8", "replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
 
 
 def clock_time(places: Places, ticks: int) -> float:

@@ -53,9 +53,11 @@ def as_root(words: Sequence[str], *, sudo: bool, asks: bool) -> list[str]:
 
 
 @functools.cache
-def payload(program: str, certificate: str | None = None) -> str:
-    """The named program of `on_node/` as a line for standard input, with what goes with it and belongs on no command line."""
-    text = bundle(program, f"certificate = {certificate!r}\n").encode()
+def payload(program: str, certificate: str | None = None, authorization: str | None = None) -> str:
+    """The named program of `on_node/` as a line for standard input, with what goes with it and belongs on no command line: a
+    certificate (PEM), and the header for a mirror that asks for credentials.
+    """
+    text = bundle(program, f"{certificate = }\n{authorization = }\n").encode()
     return SCRIPT.format(base64.b85encode(zopfli.zlib.compress(text)).decode()) + "\n"
 
 

@@ -46,7 +46,8 @@ def htpasswd_users(settings: Settings) -> Iterator[str]:
         )
     yield (
         "docker_cache_htpasswd is set: docker sends a mirror no credentials of its own, so docker nodes are answered 401 and go "
-        "to the upstream without a word; the cache then serves only clients that sign in"
+        "to the upstream without a word; the cache then serves containerd, with docker_cache_entry_username, and clients that "
+        "sign in"
     )
 
 
@@ -101,6 +102,14 @@ def unverified_entry(settings: Settings) -> Iterator[str]:
         yield (
             f"docker_cache_entry_insecure is on: the nodes take images from whoever answers at {settings.entry}, and docker with "
             "the containerd store (29) then verifies Docker Hub neither; docker_cache_entry_ca verifies both"
+        )
+
+
+def restart_of_containerd(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_allow_restart and "containerd" in settings.docker_cache_engines:
+        yield (
+            "docker_cache_allow_restart is on: where containerd has no config_path yet, it gets one and is restarted once; its "
+            "containers go on running"
         )
 
 
@@ -166,4 +175,4 @@ CACHE: tuple[Find, ...] = (
     upstream_in_the_clear,
     unpinned_image,
 )
-NODES: tuple[Find, ...] = (entry_in_the_clear, unverified_entry, any_host_key, unused_keys)
+NODES: tuple[Find, ...] = (entry_in_the_clear, unverified_entry, restart_of_containerd, any_host_key, unused_keys)

@@ -37,6 +37,8 @@ from settings.values import (
 )
 
 DOCKER_HUB = "https://registry-1.docker.io"
+Engine = Literal["docker", "containerd"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 class Model(BaseModel):
@@ -105,6 +107,8 @@ class Settings(Model):
     docker_cache_entry: Entry | None = None
     docker_cache_entry_ca: str | None = None
     docker_cache_entry_insecure: Bool = False
+    docker_cache_entry_username: OneLine | None = None
+    docker_cache_entry_password: OneLine | None = None
     docker_cache_kubeconfig: SecretStr = SecretStr("~/.kube/config")
     docker_cache_kube_context: str | None = None
     docker_cache_namespace: Namespace = "default"
@@ -118,7 +122,9 @@ class Settings(Model):
     docker_cache_ssh_sudo: Bool = False
     docker_cache_ssh_sudo_password: OneLine | None = None
     docker_cache_ssh_trust_any_host_key: Bool = False
+    docker_cache_engines: tuple[Engine, ...] = ENGINES
     docker_cache_allow_pending_changes: Bool = False
+    docker_cache_allow_restart: Bool = False
     docker_cache_proof_image: ImageReference = "hello-world:latest"
 
     @property

@@ -120,12 +120,33 @@ def azure_creation(settings: Settings) -> Iterator[str]:
             )
 
 
-def upstream_credentials(settings: Settings) -> Iterator[str]:
-    name, password = "docker_cache_remote_username", "docker_cache_remote_password"
-    if settings.docker_cache_remote_username and not settings.docker_cache_remote_password:
-        yield f"{password} is missing: {name} is set, and the upstream takes both or none"
-    if settings.docker_cache_remote_password and not settings.docker_cache_remote_username:
-        yield f"{name} is missing: {password} is set, and the upstream takes both or none"
+def keep_both(first: str, second: str, taker: str) -> Rule:
+    """Two keys that go together."""
+
+    def find(settings: Settings) -> Iterator[str]:
+        given = [key for key in (first, second) if getattr(settings, key)]
+        if len(given) == 1:
+            (missing,) = {first, second} - set(given)
+            yield f"{missing} is missing: {given[0]} is set, and {taker} takes both or none"
+
+    return Rule(keys=(first, second), find=find)
+
+
+def entry_credentials_in_the_clear(settings: Settings) -> Iterator[str]:
+    if (
+        settings.docker_cache_entry_username
+        and is_plain(settings)
+        and not settings.docker_cache_htpasswd_over_plain_http
+    ):
+        yield (
+            f"docker_cache_entry_username is set, but the entry {settings.entry} is plain http: every pull would show the "
+            "password on the network; use an https entry, or accept it by docker_cache_htpasswd_over_plain_http: true"
+        )
+
+
+def no_engine(settings: Settings) -> Iterator[str]:
+    if not settings.docker_cache_engines:
+        yield "docker_cache_engines is empty: name the engines that get the mirror, or leave the key out for all"
 
 
 def htpasswd_in_the_clear(settings: Settings) -> Iterator[str]:
@@ -209,7 +230,13 @@ RULES = (
         keys=(BACKEND, REGISTRY, "docker_cache_azure_auth", "docker_cache_azure_service_url"),
         find=azure_identity_in_the_clear,
     ),
-    Rule(keys=("docker_cache_remote_username", "docker_cache_remote_password"), find=upstream_credentials),
+    keep_both("docker_cache_remote_username", "docker_cache_remote_password", "the upstream"),
+    keep_both("docker_cache_entry_username", "docker_cache_entry_password", "the entry"),
+    Rule(
+        keys=(*ENTRY, "docker_cache_entry_username", "docker_cache_htpasswd_over_plain_http"),
+        find=entry_credentials_in_the_clear,
+    ),
+    Rule(keys=("docker_cache_engines",), find=no_engine),
     Rule(keys=(*ENTRY, "docker_cache_htpasswd", "docker_cache_htpasswd_over_plain_http"), find=htpasswd_in_the_clear),
     Rule(keys=(*ENTRY, "docker_cache_entry_ca", "docker_cache_entry_insecure"), find=certificate),
     keep_one(REGISTRY, "docker_cache_entry", "the nodes get a single entry (a custom registry installs no cache)"),

@@ -275,7 +275,7 @@ def test_who_is_not_root_is_told_so(node: StandInNode) -> None:
     node.uid = 1000
     found = report(node, ENTRY)
     assert found["engines"] == []
-    assert errors_of(found)[0].startswith("only root can change docker; log in as root")
+    assert errors_of(found)[0].startswith("only root can change container engines; log in as root")
 
 
 def test_an_address_that_is_none_is_a_finding(node: StandInNode) -> None:
@@ -286,7 +286,7 @@ def test_an_address_that_is_none_is_a_finding(node: StandInNode) -> None:
 def test_a_look_waits_for_a_run_that_is_at_work(node: StandInNode) -> None:
     node.apply()
     with node.in_effect(), files.locked(node.places), pytest.raises(errors.Trouble, match="another run"):
-        check.check(node.places, None, Options(None, allow_pending_changes=False))
+        check.check(node.places, None, Options(None, frozenset(), allow_pending_changes=False, allow_restart=False))
 
 
 def test_the_program_runs_by_the_loader() -> None:

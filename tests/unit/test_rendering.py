@@ -107,12 +107,13 @@ def test_a_module_without_its_comments_is_the_same_program(name: str) -> None:
 
 
 def test_a_certificate_travels_with_the_program() -> None:
-    text = eval(node_command.payload("mirror", "PEM\ntext\n")).decode()  # noqa: S307 - as the loader does
-    assert repr("certificate = 'PEM\\ntext\\n'\n") in text
+    text = eval(node_command.payload("mirror", "PEM\ntext\n", "Basic eA==")).decode()  # noqa: S307 - as the loader does
+    assert repr("certificate = 'PEM\\ntext\\n'\nauthorization = 'Basic eA=='\n") in text
 
 
 def test_the_payload_stays_small_since_the_state_holds_it_twice_for_each_node() -> None:
-    assert len(node_command.payload("mirror")) < 22_000
+    """Raised for containerd. At 1,000 nodes, 30 KB make a state of 60 MB, which a file backend writes at every step."""
+    assert len(node_command.payload("mirror")) < 30_000
 
 
 def run(words: list[str], text: str) -> subprocess.CompletedProcess[str]:
