@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from on_node import docker, owned, tools
 from on_node.address import CERTIFICATE_FILE, Entry
@@ -27,7 +27,7 @@ NAME = "containerd"
 UPSTREAM = "docker.io"
 DEFAULT_PATH = "/etc/containerd/certs.d"
 # Since 2.2 that is where containerd looks of itself (plugins/cri/images/plugin.go of 2.4), which its dump does not show.
-BUILT_IN_PATHS = DEFAULT_PATH + ":/etc/docker/certs.d"
+BUILT_IN_FOLDERS = [DEFAULT_PATH, "/etc/docker/certs.d"]
 LEAVE_OUT = "or leave containerd out of docker_cache_engines"
 
 Containerd = NamedTuple(
@@ -105,10 +105,17 @@ def config_dump(found: Containerd, config: str) -> Dump:
     return parse_dump(text)
 
 
-def paths_of(found: Containerd, dump: Dump) -> str:
-    """Where containerd would look for hosts.toml with these settings: folders, with colons between them; empty for nowhere."""
-    built_in = BUILT_IN_PATHS if found.version >= (2, 2) and not dump.has_mirrors else ""
-    return dump.config_path or built_in
+def folders_of(found: Containerd, dump: Dump) -> List[str]:
+    """The folders in which containerd would look for hosts.toml with these settings.
+
+    From 2.1 on the transfer service pulls, which takes several folders, with colons between them, for one that is not there
+    (internal/cri/server/images/image_pull.go of 2.4; seen): so does the default of 2.2.
+    """
+    folders = dump.config_path.split(":") if dump.config_path else []
+    is_one = len(folders) < 2 or found.version < (2, 1) or dump.pulls_itself
+    if not folders and found.version >= (2, 2) and dump.pulls_itself and not dump.has_mirrors:
+        return BUILT_IN_FOLDERS
+    return folders if is_one else []
 
 
 def is_in_force(places: Places, found: Containerd, dump: Dump) -> bool:
@@ -133,9 +140,9 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
                 found.config, LEAVE_OUT
             )
         )
-    folder = folder_of(paths_of(found, dump))
-    wanted = mirror_files(found, entry, folder, record)
-    restart = not paths_of(found, dump) or not is_in_force(places, found, dump)
+    folders = folders_of(found, dump)
+    wanted = mirror_files(found, entry, folder_of(folders or [config_path(dump)]), record)
+    restart = not folders or not is_in_force(places, found, dump)
     config = config_file(found, dump, record)
     if restart:
         refuse_restart(found, dump, config, allowed=options.allow_restart)
@@ -165,10 +172,15 @@ def restart_or_undo(places: Places, found: Containerd, undo: Callable[[], None])
         )
 
 
-def folder_of(paths: str) -> str:
+def config_path(dump: Dump) -> str:
+    """What config_path is set to where nothing is in force: the first folder that is named, or else the usual one."""
+    return dump.config_path.split(":")[0] or DEFAULT_PATH
+
+
+def folder_of(folders: Sequence[str]) -> str:
     """The folder of docker.io that containerd takes: the first one with a hosts.toml, or else in the first path."""
-    folders = [os.path.join(path, UPSTREAM) for path in (paths or DEFAULT_PATH).split(":")]
-    return next((folder for folder in folders if os.path.exists(os.path.join(folder, "hosts.toml"))), folders[0])
+    found = [os.path.join(folder, UPSTREAM) for folder in folders]
+    return next((folder for folder in found if os.path.exists(os.path.join(folder, "hosts.toml"))), found[0])
 
 
 def mirror_files(found: Containerd, entry: Entry, folder: str, record: owned.Record) -> List[Wanted]:
@@ -188,17 +200,17 @@ def mirror_files(found: Containerd, entry: Entry, folder: str, record: owned.Rec
 
 def config_file(found: Containerd, dump: Dump, record: owned.Record) -> Optional[Wanted]:
     """config.toml with config_path in it, where that is missing or was put in by us. Raises Trouble."""
-    if paths_of(found, dump) and found.config not in record["files"]:
+    if folders_of(found, dump) and found.config not in record["files"]:
         return None
     base = owned.original(record, found.config)
-    return Wanted(found.config, with_config_path(base, DEFAULT_PATH, found.config), None)
+    return Wanted(found.config, with_config_path(base, config_path(dump), found.config), None)
 
 
 def refuse_restart(found: Containerd, dump: Dump, config: Optional[Wanted], *, allowed: bool) -> None:
     """Stop before anything is written where containerd would have to be restarted and may not, or can't be safely."""
     reason = (
-        "config_path is not set in {}".format(found.config)
-        if not paths_of(found, dump)
+        "config_path is not set to one folder in {}".format(found.config)
+        if not folders_of(found, dump)
         else "{} was changed after containerd's start".format(found.config)
     )
     if not allowed:
@@ -241,11 +253,11 @@ def trial(found: Containerd, dump: Dump, config: Wanted) -> List[str]:
             fresh = config_dump(found, file.name)
         except Trouble:
             fresh = None
-    if fresh and fresh.config_path == DEFAULT_PATH and fresh.rest == dump.rest:
+    if fresh and fresh.config_path == config_path(dump) and fresh.rest == dump.rest:
         return []
     return [
         "config_path can't be set safely in {}: containerd reads more into the change; set it there yourself to {} and "
-        "restart containerd, {}".format(found.config, DEFAULT_PATH, LEAVE_OUT)
+        "restart containerd, {}".format(found.config, config_path(dump), LEAVE_OUT)
     ]
 
 

@@ -22,9 +22,16 @@ PAIR = re.compile(r"^[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*(.*?)[ \t]*$")
 
 Dump = NamedTuple(
     "Dump",
-    [("config_path", str), ("has_mirrors", bool), ("has_cri", bool), ("imports", List[str]), ("rest", Sequence[Any])],
+    [
+        ("config_path", str),
+        ("has_mirrors", bool),
+        ("has_cri", bool),
+        ("pulls_itself", bool),
+        ("imports", List[str]),
+        ("rest", Sequence[Any]),
+    ],
 )
-"""What `containerd config dump` says; ``rest`` is all of it but the registry's config_path."""
+"""What `containerd config dump` says. CRI pulls by itself or leaves it to the transfer service; ``rest`` has no config_path."""
 
 
 def table_of(line: str) -> Optional[Table]:
@@ -70,7 +77,8 @@ def parse_dump(text: str) -> Dump:
     rest = [
         (table, key, value) for table, key, value in settings if key not in own or (table and not is_registry(table))
     ]
-    return Dump("".join(paths[0]) if paths else "", bool(old), has_cri, top.get("imports", []), rest)
+    pulls_itself = any(key == "use_local_image_pull" and value == "true" for _, key, value in settings)
+    return Dump("".join(paths[0]) if paths else "", bool(old), has_cri, pulls_itself, top.get("imports", []), rest)
 
 
 def with_config_path(raw: Optional[bytes], value: str, path: str) -> bytes:

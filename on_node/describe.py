@@ -63,12 +63,13 @@ def containerd_mirror(
         dump = containerd.config_dump(found, found.config)
     except Trouble:
         return UNKNOWN
-    paths = containerd.paths_of(found, dump)
-    raw = read_file(os.path.join(containerd.folder_of(paths), "hosts.toml"))[0]
+    folders = containerd.folders_of(found, dump)
+    place = containerd.folder_of(folders or [containerd.config_path(dump)])
+    raw = read_file(os.path.join(place, "hosts.toml"))[0]
     is_ours = raw is not None and owned.without_block(raw) != raw
     is_named = names_host(raw, entry.url) if entry else is_ours
     if is_named:
-        is_live = bool(paths) and containerd.is_in_force(places, found, dump)
+        is_live = bool(folders) and containerd.is_in_force(places, found, dump)
         return WRITTEN if not is_live else LIVE if is_ours else FOREIGN
     return ANOTHER if is_ours else CHANGED if record["files"] else ABSENT
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from operations.cache_metrics import MetricsError
 from operations.predecessor import ClusterError
@@ -39,6 +40,9 @@ def watch_cautions() -> None:
 for error in (SettingsError, OperationError, ClusterError, NodeError, MetricsError):
     watch_errors(error)
 watch_cautions()
+# A test that is right on a busy machine too has no time limit for each example.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,6 +87,12 @@ def test_trusting_blindly_is_named_with_the_nodes() -> None:
     assert line.startswith("docker_cache_entry_insecure is on")
 
 
+def test_a_restart_that_is_allowed_is_announced() -> None:
+    (line,) = said(docker_cache_allow_restart="true")
+    assert line.startswith("docker_cache_allow_restart is on: where containerd has no config_path yet")
+    assert said(docker_cache_allow_restart="true", docker_cache_engines='["docker"]') == []
+
+
 def test_keys_of_the_cache_beside_a_custom_registry_are_named() -> None:
     (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_fs_claim="kept")
     assert line.endswith("no cache is installed, and docker_cache_fs_claim count for nothing")

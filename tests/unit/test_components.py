@@ -1,6 +1,7 @@
 """What the program creates, recorded by mocks: no engine, no cluster."""
 
 import asyncio
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -425,6 +426,28 @@ def test_a_certificate_travels_with_the_script_and_is_named_by_its_fingerprint(r
     assert f" --ca {fingerprint}" in deploy_again["create"]
     assert "BEGIN" not in deploy_again["create"]
     assert b"BEGIN CERTIFICATE" in eval(deploy_again["stdin"])  # noqa: S307 - as the loader does
+
+
+def test_credentials_for_the_entry_travel_in_secret_and_on_no_command_line(recorder: Recorder) -> None:
+    deploy(
+        stack(
+            docker_cache_entry="https://cache.example",
+            docker_cache_entry_username="reader",
+            docker_cache_entry_password="the-entry-password",
+        )
+    )
+    command = recorder.command("w1@10.0.0.2:22")
+    header = base64.b64encode(b"reader:the-entry-password").decode()
+    assert header.encode() in eval(command["stdin"])  # noqa: S307 - as the loader does
+    assert not {header, "the-entry-password"} & set(command["create"].split())
+    assert header not in command["create"]
+
+
+def test_what_is_allowed_and_which_engines_are_chosen_stands_in_the_command(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_engines='["docker"]', docker_cache_allow_restart="true"))
+    words = recorder.command("w1@10.0.0.2:22")["create"]
+    assert words.endswith(" --engines docker --allow-restart")
+    assert "--allow-restart" not in recorder.command("w1@10.0.0.2:22")["delete"]
 
 
 def test_a_sudo_password_goes_by_standard_input_alone(recorder: Recorder) -> None:

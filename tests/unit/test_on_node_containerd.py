@@ -63,7 +63,9 @@ class StandInNode:
         # Where the node has its folders.
         self.patch = monkeypatch
         monkeypatch.setattr(containerd, "DEFAULT_PATH", str(root / "etc/containerd/certs.d"))
-        monkeypatch.setattr(containerd, "BUILT_IN_PATHS", f"{root}/etc/containerd/certs.d:{root}/etc/docker/certs.d")
+        monkeypatch.setattr(
+            containerd, "BUILT_IN_FOLDERS", [f"{root}/etc/containerd/certs.d", f"{root}/etc/docker/certs.d"]
+        )
 
     def write(self, path: Path, text: str, at: float = STARTED - 100) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +300,7 @@ def test_credentials_lie_in_a_file_for_root_alone(
 
 
 def test_the_folder_is_that_of_the_file_that_containerd_reads(new_node: Callable[..., StandInNode]) -> None:
-    node = new_node(PLAIN, version="2.2.0")
+    node = new_node(PLAIN + "use_local_image_pull = true\n", version="2.2.0")
     theirs = node.root / "etc/docker/certs.d/docker.io/hosts.toml"
     node.write(theirs, THEIRS)
     assert "hosts.toml written" in node.apply(), "2.2 looks into both folders of itself"
@@ -314,7 +316,7 @@ def test_without_config_path_nothing_is_written_unless_a_restart_is_allowed(
 ) -> None:
     node = new_node(PLAIN)
     error = node.refused("mirror", ENTRY)
-    assert f"(config_path is not set in {node.config})" in error
+    assert f"(config_path is not set to one folder in {node.config})" in error
     assert "set docker_cache_allow_restart: true" in error
     assert node.restarts == 0
 
@@ -332,6 +334,20 @@ def test_config_path_is_set_once_and_taken_back(new_node: Callable[..., StandInN
     assert said == "removed: hosts.toml as it was; config.toml as it was, which containerd takes at its next restart\n"
     assert node.files() == before
     assert node.restarts == 1, "taking it back restarts nothing"
+
+
+@pytest.mark.parametrize("version", ["2.1.0", "2.4.2"])
+def test_several_folders_count_for_nothing_where_the_transfer_service_pulls(
+    new_node: Callable[..., StandInNode], version: str
+) -> None:
+    node = new_node("", version=version)
+    folders = f"{containerd.DEFAULT_PATH}:{node.root}/etc/docker/certs.d"
+    node.write(node.config, PLAIN + REGISTRY.replace("/etc/containerd/certs.d", folders))
+    assert "config_path is not set to one folder" in node.refused("mirror", ENTRY)
+    node.apply(ENTRY, "--allow-restart")
+    assert containerd_config.parse_dump(node.config.read_text()).config_path == containerd.DEFAULT_PATH
+    node.write(node.config, PLAIN)
+    assert "config_path is not set to one folder" in node.refused("mirror", ENTRY), "nor does the built-in default"
 
 
 def test_a_containerd_without_a_file_gets_one(new_node: Callable[..., StandInNode]) -> None:
@@ -500,7 +516,7 @@ def test_where_docker_fails_containerd_is_put_back(
     node = new_node()
 
     def fail() -> Said:
-        raise Trouble("docker does not want it")
+        raise Trouble("several dockerd run here, processes 1, 2; stop all but one")
 
     change = Change(settled=False, carry_out=fail)
     monkeypatch.setattr(
@@ -510,7 +526,7 @@ def test_where_docker_fails_containerd_is_put_back(
     )
     before = node.files()
     status, _, error = node.run("mirror", ENTRY)
-    assert (status, "docker does not want it" in error) == (1, True)
+    assert (status, "several dockerd" in error) == (1, True)
     assert node.files() == before, "all engines or none"
 
 

@@ -140,6 +140,9 @@ def test_upstream_credentials_come_both_or_not_at_all() -> None:
     assert problems(docker_cache_remote_password="p") == [
         "docker_cache_remote_username is missing: docker_cache_remote_password is set, and the upstream takes both or none"
     ]
+    assert problems(docker_cache_entry="https://e", docker_cache_entry_username="u") == [
+        "docker_cache_entry_password is missing: docker_cache_entry_username is set, and the entry takes both or none"
+    ]
     assert checked(docker_cache_remote_username="u", docker_cache_remote_password="p").docker_cache_remote_username
 
 
@@ -226,3 +229,17 @@ def test_every_problem_of_the_file_is_told_at_once_and_no_hash_is_shown() -> Non
     found = problems(docker_cache_htpasswd=htpasswd("x", "y", f"a:{BCRYPT}", f"a:{BCRYPT}"))
     assert len(found) == 3
     assert BCRYPT not in "".join(found)
+
+
+def test_credentials_for_an_entry_over_plain_http_are_refused_unless_that_is_accepted_by_name() -> None:
+    both = {"docker_cache_entry_username": "u", "docker_cache_entry_password": "p"}
+    (message,) = problems(**both)
+    assert message.startswith("docker_cache_entry_username is set, but the entry http://10.0.0.1:30500 is plain http")
+    assert problems(docker_cache_htpasswd_over_plain_http="true", **both) == []
+    assert problems(docker_cache_entry="https://e", **both) == []
+
+
+def test_a_stack_without_any_engine_is_refused() -> None:
+    assert problems(docker_cache_engines="[]") == [
+        "docker_cache_engines is empty: name the engines that get the mirror, or leave the key out for all"
+    ]
