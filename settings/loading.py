@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import get_origin
 
 import pydantic
 from pydantic_core import ErrorDetails
@@ -12,7 +13,8 @@ from settings.model import SECRET_KEYS, Settings
 from settings.rules import problems_across
 from settings.values import parse_bool
 
-OBJECT_KEYS = ("docker_cache_nodes", "docker_cache_azure_allowed_networks")
+OBJECT_KEYS = frozenset(name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is tuple)
+"""Keys that hold a list, which the engine hands on as JSON."""
 ALIASES = {
     "docker_cache_azure_account_name": "docker_azure_account_name",
     "docker_cache_azure_account_key": "docker_azure_account_key",

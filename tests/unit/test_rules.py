@@ -235,8 +235,8 @@ def test_credentials_for_an_entry_over_plain_http_are_refused_unless_that_is_acc
     both = {"docker_cache_entry_username": "u", "docker_cache_entry_password": "p"}
     (message,) = problems(**both)
     assert message.startswith("docker_cache_entry_username is set, but the entry http://10.0.0.1:30500 is plain http")
-    assert problems(docker_cache_htpasswd_over_plain_http="true", **both) == []
-    assert problems(docker_cache_entry="https://e", **both) == []
+    assert checked(docker_cache_htpasswd_over_plain_http="true", **both).docker_cache_entry_username
+    assert checked(docker_cache_entry="https://e", **both).docker_cache_entry_username
 
 
 def test_a_stack_without_any_engine_is_refused() -> None:
