@@ -4,12 +4,12 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from sandbox.layout import MACHINES
+from sandbox.layout import FLEET, MACHINES, ROOT
 from sandbox.processes import init_pid, leader_pid
 from sandbox.progress import SandboxError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NAMES = tuple(machine.name for machine in MACHINES)
+NAMES = tuple(machine.name for machine in (*MACHINES, *FLEET))
 
 
 def in_machine(name: str, command: Sequence[str]) -> list[str]:
@@ -30,6 +30,14 @@ def in_network(command: Sequence[str]) -> list[str]:
     if init is None:
         raise SandboxError("the sandbox is not running: `make up` starts it")
     return ["nsenter", "--target", str(init), "--net", "--", *command]
+
+
+def in_namespaces(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` beside the supervisor: its mounts, its network, its processes."""
+    init = init_pid()
+    if init is None:
+        raise SandboxError("the sandbox is not running: `make up` starts it")
+    return ["nsenter", "--target", str(init), "--mount", "--net", "--pid", "--wdns=" + str(ROOT), "--", *command]
 
 
 def ask(name: str, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:

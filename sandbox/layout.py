@@ -17,6 +17,7 @@ VENV_BIN = ROOT / ".venv" / "bin"
 NAME = "docker-cache-sandbox-" + hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 """Names this checkout's control groups, so that two checkouts' sandboxes can run side by side."""
 
+BRIDGE = "sandbox0"
 BRIDGE_ADDRESS = "10.30.0.1/24"
 NETWORKS = "10.30.0.0/24,127.0.0.0/8"
 MACHINES_RUN = "/run/machines"
@@ -42,8 +43,15 @@ class Machine:
     """Files and folders of the Debian root that this machine does not have."""
     disks: dict[str, str] = field(default_factory=dict)
     """Folders that are a small file system of their own, with its size: for disks that fill up."""
+    family: str = ""
+    """Machines of one family have the same files laid over their root."""
     volumes: tuple[str, ...] = ()
     """Folders that must not lie on an overlay, since an overlay file system is mounted in them."""
+
+    @property
+    def tree(self) -> str:
+        """The folder of `sandbox/machines/` that is laid over its root, where there is one."""
+        return self.family or self.name
 
 
 DOCKER_OF_DEBIAN = ("usr/sbin/dockerd", "usr/bin/docker", "usr/lib/systemd/system/docker.service", "etc/init.d/docker")
@@ -133,8 +141,25 @@ MACHINES = (
     Machine(
         name="pai-worker4",
         address="10.30.0.14",
-        units=("ssh",),
+        units=("ssh", "crio"),
+        binds={
+            BIN / "crio" / "crio": "/usr/local/bin/crio",
+            BIN / "crictl" / "crictl": "/usr/local/bin/crictl",
+        },
         without=(*DOCKER_OF_DEBIAN, *CONTAINERD_OF_DEBIAN),
         volumes=("/var/lib/containers",),
     ),
 )
+
+FLEET = tuple(
+    Machine(
+        name=f"pai-fleet{number:02}",
+        address=f"10.30.0.{100 + number}",
+        family="pai-fleet",
+        units=("ssh", "containerd", "docker"),
+        without=PODMAN_OF_DEBIAN,
+        volumes=("/var/lib/docker", "/var/lib/containerd"),
+    )
+    for number in range(1, 21)
+)
+"""Docker nodes that are booted only when a test asks for them (`fleet.py`)."""

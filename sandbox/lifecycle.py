@@ -163,7 +163,7 @@ def await_ready() -> None:
             pool.submit(wait_for, "docker on pai-worker1", lambda: docker_answers("pai-worker1")),
             pool.submit(wait_for, "docker on pai-worker2", lambda: docker_answers("pai-worker2")),
             pool.submit(wait_for, "containerd on pai-worker3", lambda: containerd_answers("pai-worker3")),
-            pool.submit(wait_for, "sshd on pai-worker4", lambda: sshd_runs("pai-worker4")),
+            pool.submit(wait_for, "CRI-O on pai-worker4", lambda: crio_answers("pai-worker4")),
         ]
         for wait in waits:
             wait.result()
@@ -218,6 +218,10 @@ def docker_answers(machine: str) -> bool:
 
 def containerd_answers(machine: str) -> bool:
     return answers(machine, "crictl", "info") and answers(machine, "systemctl", "is-active", "ssh", "import-images")
+
+
+def crio_answers(machine: str) -> bool:
+    return answers(machine, "crictl", "version") and sshd_runs(machine)
 
 
 def sshd_runs(machine: str) -> bool:

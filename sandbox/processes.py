@@ -55,11 +55,19 @@ def leader_pid(machine: str) -> int | None:
     init = init_pid()
     if init is None:
         return None
-    pids = all_pids()
-    for nspawn in pids:
-        if parent_pid(nspawn) == init and f"--machine={machine}" in command_line(nspawn):
-            return next((pid for pid in pids if parent_pid(pid) == nspawn and is_systemd(pid)), None)
-    return None
+    nspawn = nspawn_pid(machine, of=init)
+    return leader_of(nspawn) if nspawn else None
+
+
+def nspawn_pid(machine: str, *, of: int) -> int | None:
+    """The systemd-nspawn of a machine, a child of the supervisor `of`."""
+    return next(
+        (pid for pid in all_pids() if f"--machine={machine}" in command_line(pid) and parent_pid(pid) == of), None
+    )
+
+
+def leader_of(nspawn: int) -> int | None:
+    return next((pid for pid in all_pids() if parent_pid(pid) == nspawn and is_systemd(pid)), None)
 
 
 def is_systemd(pid: int) -> bool:

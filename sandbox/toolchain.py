@@ -94,6 +94,17 @@ MACHINE_TOOLS = (
         link="-extldflags -static",
         cgo=True,
     ),
+    # Without the C libraries that it can use (gpgme, btrfs, seccomp); static like runc.
+    Build(
+        module="crio",
+        commands={"crio": "github.com/cri-o/cri-o/cmd/crio"},
+        flags=(
+            "-tags",
+            "containers_image_openpgp,containers_image_ostree_stub,exclude_graphdriver_btrfs,btrfs_noversion,netgo,osusergo",
+        ),
+        link="-extldflags -static",
+        cgo=True,
+    ),
     Build(
         module="docker-cli",
         commands={"docker": "github.com/docker/cli/cmd/docker"},

@@ -96,6 +96,25 @@ def test_podman_pulls_and_runs(sandbox: Sandbox) -> None:
     assert sandbox.upstream()["manifest_gets"] >= 1, "it pulled from nowhere"
 
 
+def test_crio_takes_a_mirror_in_and_out_when_it_is_reloaded(sandbox: Sandbox) -> None:
+    def reaches_docker_hub() -> bool:
+        sandbox.try_on("pai-worker4", "crictl", "rmi", "docker.io/library/app:1")
+        return sandbox.try_on("pai-worker4", "crictl", "pull", "docker.io/library/app:1").returncode == 0
+
+    file = "/etc/containers/registries.conf.d/50-nowhere.conf"
+    nowhere = '[[registry]]\nprefix = "docker.io"\nlocation = "127.0.0.1:1"\n'
+    assert reaches_docker_hub()
+    try:
+        sandbox.on("pai-worker4", "sh", "-c", f"printf '{nowhere}' > {file}")
+        assert reaches_docker_hub(), "CRI-O reads it only when told to"
+        sandbox.on("pai-worker4", "systemctl", "reload", "crio")
+        assert not reaches_docker_hub()
+    finally:
+        sandbox.on("pai-worker4", "rm", file)
+        sandbox.on("pai-worker4", "systemctl", "reload", "crio")
+    assert reaches_docker_hub()
+
+
 def test_a_node_has_no_engine_but_its_own(sandbox: Sandbox) -> None:
     programs = {
         machine: sandbox.on(
@@ -108,7 +127,7 @@ def test_a_node_has_no_engine_but_its_own(sandbox: Sandbox) -> None:
         "pai-worker1": ["dockerd", "containerd"],
         "pai-worker2": ["dockerd", "containerd"],
         "pai-worker3": ["containerd"],
-        "pai-worker4": ["podman"],
+        "pai-worker4": ["podman", "crio"],
     }
 
 

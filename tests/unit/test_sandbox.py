@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import lifecycle, pulumi_run, toolchain
+from sandbox import fleet, lifecycle, pulumi_run, toolchain
+from sandbox.boot import link_name
 from sandbox.images import Entry, Image, digest, layer
-from sandbox.layout import VENV_BIN
+from sandbox.layout import FLEET, MACHINES, SOURCES, VENV_BIN
 from sandbox.toolchain import Build
+from settings.model import Node
 
 
 def test_an_official_plugin_is_used_each_one_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +54,26 @@ def test_what_a_machine_lacks_is_said_with_its_remedy(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert any(line.startswith("root (this is user 1000)") for line in lifecycle.missing_requirements())
+
+
+def test_machines_do_not_get_into_each_others_way() -> None:
+    machines = (*MACHINES, *FLEET)
+    assert len({machine.name for machine in machines}) == len(machines)
+    assert len({machine.address for machine in machines}) == len(machines)
+    assert len({link_name(machine) for machine in machines}) == len(machines), "the kernel takes 15 characters"
+
+
+def test_the_fleets_entries_are_nodes_as_the_program_wants_them() -> None:
+    entries = [Node.model_validate(entry) for entry in fleet.nodes(2)]
+    assert [(entry.name, entry.host) for entry in entries] == [
+        ("pai-fleet01", "10.30.0.101"),
+        ("pai-fleet02", "10.30.0.102"),
+    ]
+
+
+def test_every_tree_of_files_belongs_to_a_machine() -> None:
+    trees = {folder.name for folder in (SOURCES / "machines").iterdir()}
+    assert trees - {"every"} <= {machine.tree for machine in (*MACHINES, *FLEET)}
 
 
 def test_an_images_manifest_names_what_it_holds() -> None:
