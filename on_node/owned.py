@@ -75,7 +75,8 @@ def original(record: Record, path: str) -> Optional[bytes]:
     if kept and digest(raw) in kept["written"]:
         return unpack(kept["before"])
     base = without_block(raw)
-    if kept and kept["before"] is None and base is not None and base != raw and not base.strip():
+    # What held nothing but our block was made by us, even where the record of it is lost.
+    if (kept is None or kept["before"] is None) and base is not None and base != raw and not base.strip():
         return None
     return base
 
@@ -88,8 +89,17 @@ def is_settled(record: Record, wanted: List[Wanted]) -> bool:
     return all(former.raw == file.raw and file.mode in (None, former.mode) for file, former in formers)
 
 
-def write(places: Places, engine: str, owner: Optional[str], wanted: List[Wanted]) -> Callable[[], None]:
-    """Bring the engine's files to what is wanted, all or none; what undoes it. Raises Trouble, with all put back."""
+def write(
+    places: Places,
+    engine: str,
+    owner: Optional[str],
+    wanted: List[Wanted],
+    take_effect: Callable[[], Optional[str]] = lambda: None,
+) -> Callable[[], None]:
+    """Bring the engine's files to what is wanted, all or none; what undoes it. Raises Trouble, with all put back.
+
+    ``take_effect`` makes the engine take the files, and says why it did not; a run that is killed before that has not finished.
+    """
     record = load(places, engine)
     paths = sorted({file.path for file in wanted} | set(record["files"]))
     for path in [record_path(places, engine)] + paths:
@@ -104,20 +114,34 @@ def write(places: Places, engine: str, owner: Optional[str], wanted: List[Wanted
     def undo() -> None:
         for path in paths:
             put(path, formers[path], kept.get(path, {}).get("folders", []))
+        with contextlib.suppress(Trouble):
+            take_effect()
         save(places, engine, record)
 
     save(places, engine, {"owner": owner or record["owner"], "files": merged(record, kept), "unfinished": True})
+    reason = carry_out(record, wanted, formers, take_effect)
+    if reason is not None:
+        undo()
+        raise Trouble("the change was taken back: {}; mend that, run again".format(reason))
+    save(places, engine, {"owner": owner or record["owner"], "files": kept, "unfinished": False})
+    return undo
+
+
+def carry_out(
+    record: Record, wanted: List[Wanted], formers: Dict[str, Former], take_effect: Callable[[], Optional[str]]
+) -> Optional[str]:
+    """Write and give back files, and have them take effect; the reason where that failed."""
     try:
         for file in wanted:
             if formers[file.path].raw != file.raw or file.mode not in (None, formers[file.path].mode):
                 write_file(file.path, file.raw, file.mode or 0o644, exact=file.mode is not None)
-        for path in set(record["files"]) - set(kept):
+        for path in sorted(set(record["files"]) - {file.path for file in wanted}):
             give_back(record, path)
+        return take_effect()
+    except Trouble as trouble:
+        return "; ".join(trouble.problems)
     except OSError as error:
-        undo()
-        raise Trouble("the change was taken back: {}".format(explain(error))) from None
-    save(places, engine, {"owner": owner or record["owner"], "files": kept, "unfinished": False})
-    return undo
+        return explain(error)
 
 
 def changed_by_others(record: Record) -> List[str]:
@@ -173,10 +197,14 @@ def put(path: str, former: Former, folders: List[str]) -> None:
     if look(path) != former:
         write_file(path, former.raw, former.mode, former.mtime or None, exact=True)
     if former.raw is None:
-        for folder in sorted(folders, reverse=True):
-            # Others may have put something there.
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
+        drop_folders(folders)
+
+
+def drop_folders(folders: List[str]) -> None:
+    """Remove the folders that were made for a file, as far as others have put nothing there."""
+    for folder in sorted(folders, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def give_back(record: Record, path: str) -> None:
@@ -187,3 +215,6 @@ def give_back(record: Record, path: str) -> None:
         put(path, Former(base, kept["mode"], kept["mtime"]), kept["folders"])
     elif base != now.raw:
         put(path, Former(base, now.mode, 0), kept["folders"])
+    elif base is None:
+        # A run before this one was killed once it had removed the file.
+        drop_folders(kept["folders"])
