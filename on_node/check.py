@@ -10,9 +10,9 @@ import sys
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from on_node import containerd, docker, payload
+from on_node import containerd, docker, payload, podman
 from on_node.address import Entry, check_cache, parse_entry
-from on_node.describe import Description, describe_containerd, describe_docker
+from on_node.describe import Description, describe_containerd, describe_docker, describe_podman
 from on_node.engine import Options
 from on_node.errors import Trouble, explain
 from on_node.files import undisturbed
@@ -21,7 +21,11 @@ from on_node.places import Places
 
 Report = Dict[str, Any]
 Describe = Callable[[Places, Optional[Entry]], Optional[Description]]
-ENGINES = ((containerd, describe_containerd), (docker, describe_docker))  # type: Sequence[Any]
+ENGINES = (
+    (podman, describe_podman),
+    (containerd, describe_containerd),
+    (docker, describe_docker),
+)  # type: Sequence[Any]
 WARNING, ERROR = "warning", "error"
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import List, NamedTuple, Optional
 
-from on_node import containerd, docker, owned
+from on_node import containerd, docker, owned, podman
 from on_node.address import Entry
 from on_node.daemon_json import MIRRORS, alike, off_target
 from on_node.errors import Trouble
@@ -53,6 +53,29 @@ def describe_containerd(places: Places, entry: Optional[Entry]) -> Optional[Desc
     if found is None or not (containerd.is_used(places) or record["files"]):
         return Description("containerd", "gone", CHANGED, None, []) if record["files"] else None
     return Description("containerd", found.version_text, containerd_mirror(places, found, entry, record), None, [])
+
+
+def describe_podman(places: Places, entry: Optional[Entry]) -> Optional[Description]:
+    """This node's podman and its kin as they are, and the state of the mirror."""
+    found, record = podman.find_tools(), owned.load(places, podman.NAME)
+    if not found:
+        return Description(podman.NAME, "gone", CHANGED, None, []) if record["files"] else None
+    try:
+        state = podman_mirror(places, entry, record)
+    except Trouble:
+        state = UNKNOWN
+    return Description(podman.NAME, ", ".join(podman.told(found)), state, None, [])
+
+
+def podman_mirror(places: Places, entry: Optional[Entry], record: owned.Record) -> str:
+    """Whether the files have the mirror, or without an entry, one that is ours. Raises Trouble where they can't be read."""
+    blocks = [path for path in record["files"] if owned.without_block(read_file(path)[0]) != read_file(path)[0]]
+    if entry is None:
+        return LIVE if blocks else CHANGED if record["files"] else ABSENT
+    wanted, registries = podman.wanted_files(places, entry, record)
+    if all(read_file(file.path)[0] == file.raw for file in wanted):
+        return FOREIGN if registries.raw is None else LIVE
+    return ANOTHER if blocks else CHANGED if record["files"] else ABSENT
 
 
 def containerd_mirror(

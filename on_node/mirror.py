@@ -12,7 +12,7 @@ import sys
 from collections import OrderedDict
 from typing import Callable, List, Optional, Sequence, Tuple
 
-from on_node import containerd, docker, payload
+from on_node import containerd, docker, payload, podman
 from on_node.address import Entry, check_cache, parse_entry
 from on_node.engine import Change, Engine, Options
 from on_node.errors import Trouble, explain
@@ -20,7 +20,8 @@ from on_node.files import digest, locked
 from on_node.places import Places
 
 ENGINES = tuple(
-    Engine(module.NAME, module.prepare, module.prepare_removal, module.owner_of) for module in (containerd, docker)
+    Engine(module.NAME, module.prepare, module.prepare_removal, module.owner_of)
+    for module in (podman, containerd, docker)
 )
 """Those that change by files alone come first, since they are easily put back; docker, which is reloaded, comes last."""
 NOTHING_OF_OURS = "none: nothing of ours on this node, nothing touched"

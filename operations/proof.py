@@ -1,13 +1,14 @@
 """The proof after an update: each node pulls a small image, counted at the cache.
 
-docker goes to Docker Hub by itself where a mirror fails, so a pull that works proves nothing; what counts is that the cache saw
-it. The nodes take turns, since the counters are the registry's and not a node's.
+Engines go to Docker Hub by themselves where a mirror fails, so a pull that works proves nothing; what counts is that the cache
+saw it. The nodes take turns, since the counters are the registry's and not a node's.
 """
 
 import asyncio
 import json
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,10 +24,14 @@ ASK_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What a node's docker says of itself."""
+    """What a node's engine says of itself. docker names its mirrors as URLs, podman without their scheme."""
 
+    program: str
     version: str
     mirrors: tuple[str, ...]
+
+    def has_mirror(self, entry: str) -> bool:
+        return entry in self.mirrors or entry.partition("://")[2] in self.mirrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class Result:
 
 
 def prove(stack: Stack, console: Console) -> bool:
-    """Pull on every node, print the table; whether every node with docker used the cache."""
+    """Pull on every node, print the table; whether every node with an engine used the cache."""
     metrics = CacheMetrics(stack.cluster, stack.settings.docker_cache_namespace) if stack.cluster else None
     results = []
     for number, access in enumerate(stack.nodes, 1):
@@ -60,38 +65,73 @@ async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None)
         async with connect(access) as shell:
             engine = await ask_engine(shell)
             if engine is None:
-                return Result(node=access.name, verdict="no docker here", is_good=True)
+                return Result(node=access.name, verdict="no docker or podman here", is_good=True)
             return await pull(shell, engine, stack, metrics)
     except (NodeError, MetricsError) as error:
         return Result(node=access.name, verdict=f"failed: {error}", is_good=False)
 
 
 async def ask_engine(shell: Shell) -> Engine | None:
-    """None where the node has no docker."""
-    if not await shell.run("sh", "-c", "command -v docker || true", seconds=ASK_SECONDS):
+    """The node's docker, or else its podman; None where it has neither."""
+    for program, ask in (("docker", ask_docker), ("podman", ask_podman)):
+        if await shell.run("sh", "-c", f"command -v {program} || true", seconds=ASK_SECONDS):
+            engine = await ask(shell)
+            if engine is not None:
+                return engine
+    return None
+
+
+async def ask_docker(shell: Shell) -> Engine | None:
+    """None where podman goes by docker's name."""
+    info = await ask_info(shell, "docker", "{{json .}}")
+    if "registries" in info:
         return None
-    try:
-        info = json.loads(await shell.run("docker", "info", "--format", "{{json .}}", seconds=ASK_SECONDS))
-    except json.JSONDecodeError as error:
-        raise NodeError("`docker info` gives no JSON: is it docker?") from error
     mirrors = (info.get("RegistryConfig") or {}).get("Mirrors") or []
     return Engine(
-        version=f"docker {info.get('ServerVersion')}", mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors)
+        program="docker",
+        version=f"docker {info.get('ServerVersion')}",
+        mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors),
     )
+
+
+async def ask_podman(shell: Shell) -> Engine:
+    info = await ask_info(shell, "podman", "json")
+    registry = (info.get("registries") or {}).get("docker.io") or {}
+    return Engine(
+        program="podman",
+        version=f"podman {(info.get('version') or {}).get('Version')}",
+        mirrors=tuple(str(mirror.get("Location")) for mirror in registry.get("Mirrors") or []),
+    )
+
+
+async def ask_info(shell: Shell, program: str, form: str) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = json.loads(await shell.run(program, "info", "--format", form, seconds=ASK_SECONDS))
+    except json.JSONDecodeError as error:
+        raise NodeError(f"`{program} info` gives no JSON: is it {program}?") from error
+    return info
+
+
+def full_name(image: str) -> str:
+    """The image's name as docker completes it; podman would look a short one up, or ask."""
+    first, slash, _ = image.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics | None) -> Result:
     """Pull once; the image goes again if the node did not have it before."""
-    image = stack.settings.docker_cache_proof_image
-    had_it = bool(await shell.run("docker", "images", "--quiet", image, seconds=ASK_SECONDS))
+    image = full_name(stack.settings.docker_cache_proof_image)
+    had_it = bool(await shell.run(engine.program, "images", "--quiet", image, seconds=ASK_SECONDS))
     before = metrics.read() if metrics else Counts()
     begun = time.monotonic()
-    await shell.run("docker", "pull", "--quiet", image, seconds=PULL_SECONDS)
+    await shell.run(engine.program, "pull", "--quiet", image, seconds=PULL_SECONDS)
     seconds = time.monotonic() - begun
     counted = metrics.read().since(before) if metrics else None
     if not had_it:
-        await shell.run("docker", "image", "rm", image, seconds=ASK_SECONDS)
-    verdict, is_good = judge(counted, is_mirror_live=stack.settings.entry in engine.mirrors)
+        await shell.run(engine.program, "image", "rm", image, seconds=ASK_SECONDS)
+    verdict, is_good = judge(counted, engine.program, is_mirror_live=engine.has_mirror(stack.settings.entry))
     return Result(
         node=shell.access.name,
         engine=engine.version,
@@ -103,14 +143,14 @@ async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics
     )
 
 
-def judge(counted: Counts | None, *, is_mirror_live: bool) -> tuple[str, bool]:
+def judge(counted: Counts | None, program: str, *, is_mirror_live: bool) -> tuple[str, bool]:
     """The verdict and whether it is good. None: a registry of the user's own, which counts nothing for us."""
     if not is_mirror_live:
-        return "failed: docker does not have the mirror (README: a node that drifted)", False
+        return f"failed: {program} does not have the mirror (README: a node that drifted)", False
     if counted is None:
         return "not counted (a custom registry)", True
     if counted.manifest_requests <= 0:
-        return "failed: the cache saw nothing, docker went elsewhere", False
+        return f"failed: the cache saw nothing, {program} went elsewhere", False
     return ("miss" if counted.misses else "hit"), True
 
 

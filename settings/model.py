@@ -37,7 +37,7 @@ from settings.values import (
 )
 
 DOCKER_HUB = "https://registry-1.docker.io"
-Engine = Literal["docker", "containerd"]
+Engine = Literal["docker", "containerd", "podman"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 

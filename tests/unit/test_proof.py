@@ -10,7 +10,7 @@ import pytest
 
 from operations import stacks
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
-from operations.proof import ask_engine, judge
+from operations.proof import ask_engine, full_name, judge
 from operations.ssh import NodeError, Shell, connect
 from operations.stacks import StackName
 from settings.access import Access
@@ -54,7 +54,7 @@ def test_only_answered_manifest_requests_count() -> None:
 def test_a_pull_that_the_cache_did_not_see_proves_nothing(
     counted: Counts | None, is_mirror_live: bool, verdict: str, is_good: bool
 ) -> None:
-    assert judge(counted, is_mirror_live=is_mirror_live) == (verdict, is_good)
+    assert judge(counted, "docker", is_mirror_live=is_mirror_live) == (verdict, is_good)
     remember([verdict.removeprefix("failed: ")] if not is_good else [])
 
 
@@ -124,9 +124,62 @@ def test_a_command_is_roots_and_sudos_password_goes_by_standard_input(
     assert seen == [line, text]
 
 
-def test_what_is_no_docker_is_named() -> None:
-    with pytest.raises(NodeError, match="`docker info` gives no JSON: is it docker"):
-        asyncio.run(ask_engine(answer(0, stdout="podman")))
+@pytest.mark.parametrize("program", ["docker", "podman"])
+def test_what_is_no_engine_is_named(program: str) -> None:
+    with pytest.raises(NodeError, match=f"`{program} info` gives no JSON: is it {program}"):
+        asyncio.run(ask_engine(node_with({program: "What is a container?"})))
+
+
+def node_with(info: dict[str, str]) -> Shell:
+    """A shell on a node with these programs, each with what it says of itself."""
+
+    async def run(words: str, **_: object) -> SimpleNamespace:
+        said = [text for program, text in info.items() if f"command -v {program}" in words or words.startswith(program)]
+        return SimpleNamespace(exit_status=0, stdout="".join(said), stderr="")
+
+    return Shell(access=CLOSED, connection=cast("Any", SimpleNamespace(run=run)))
+
+
+DOCKER = '{"ServerVersion": "29.0.0", "RegistryConfig": {"Mirrors": ["http://cache:30500/"]}}'
+PODMAN = '{"version": {"Version": "4.3.1"}, "registries": {"docker.io": {"Mirrors": [{"Location": "cache:30500"}]}}}'
+
+
+@pytest.mark.parametrize(
+    ("info", "version"),
+    [
+        ({"docker": DOCKER}, "docker 29.0.0"),
+        ({"podman": PODMAN}, "podman 4.3.1"),
+        ({"docker": DOCKER, "podman": PODMAN}, "docker 29.0.0"),
+        ({"docker": PODMAN, "podman": PODMAN}, "podman 4.3.1"),
+    ],
+)
+def test_an_engine_names_its_mirrors(info: dict[str, str], version: str) -> None:
+    engine = asyncio.run(ask_engine(node_with(info)))
+    assert engine is not None
+    assert engine.version == version
+    assert engine.has_mirror("http://cache:30500")
+    assert not engine.has_mirror("http://cache:30501")
+
+
+def test_a_podman_without_the_mirror_and_a_node_without_engines_are_told_apart() -> None:
+    engine = asyncio.run(ask_engine(node_with({"podman": '{"registries": {"search": ["docker.io"]}}'})))
+    assert engine is not None
+    assert not engine.mirrors
+    assert asyncio.run(ask_engine(node_with({}))) is None
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("hello-world:latest", "docker.io/library/hello-world:latest"),
+        ("team/app", "docker.io/team/app"),
+        ("quay.io/app:1", "quay.io/app:1"),
+        ("localhost/app", "localhost/app"),
+        ("host:5000/app", "host:5000/app"),
+    ],
+)
+def test_an_image_is_asked_for_by_its_full_name(image: str, name: str) -> None:
+    assert full_name(image) == name
 
 
 def test_a_cluster_without_counters_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
