@@ -105,3 +105,22 @@ def test_over_https_its_ca_is_placed_and_taken_away_again(sandbox: Sandbox, regi
     sandbox.destroy()
     for worker in WORKERS:
         assert sandbox.try_on(worker, "test", "-e", "/etc/docker/daemon.json").returncode != 0
+
+
+def test_containerds_ca_is_placed_beside_its_hosts(sandbox: Sandbox, registry: Registry) -> None:
+    authority = Authority()
+    pair = authority.issue("custom", None, ("10.30.0.2",))
+    registry.write("tls.crt", pair.certificate)
+    registry.write("tls.key", pair.key)
+    registry.start(TLS)
+    sandbox.up(
+        docker_cache_custom_registry=f"https://{ADDRESS}",
+        docker_cache_nodes=dev_nodes("pai-worker3"),
+        docker_cache_entry_ca=authority.certificate.decode(),
+    )
+    before = registry.pulls()
+    sandbox.try_on("pai-worker3", "crictl", "rmi", "app:2")
+    sandbox.on("pai-worker3", "crictl", "pull", "app:2")
+    assert registry.pulls() > before, "containerd went elsewhere"
+    sandbox.destroy()
+    assert sandbox.try_on("pai-worker3", "test", "-e", "/etc/containerd/certs.d").returncode != 0
