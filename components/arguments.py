@@ -50,6 +50,7 @@ def storage_args(stack: Stack) -> StorageArgs:
         path=settings.docker_cache_fs_mount_path,
         node_name=stack.master.name,
         access=stack.master,
+        forgotten=stack.forgotten_masters,
         delete_data=settings.docker_cache_delete_data,
     )
 
@@ -119,6 +120,8 @@ def node_mirrors_args(stack: Stack) -> NodeMirrorsArgs:
     return NodeMirrorsArgs(
         entry=settings.entry,
         nodes=stack.nodes,
+        canary=settings.canary,
+        forgotten=stack.forgotten,
         certificate=stack.entry_ca,
         insecure=settings.docker_cache_entry_insecure,
         authorization=authorization(settings),

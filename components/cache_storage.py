@@ -4,7 +4,7 @@ The data is kept when the stack goes, unless `delete_data` was set in an update 
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -14,7 +14,7 @@ from pulumi_command import local
 
 from components.azure_account import AzureAccount, AzureAccountArgs
 from components.metadata import metadata
-from components.remote import NodeScript, run_on_node
+from components.remote import NodeScript, forget_on_node, run_on_node
 from settings.access import Access
 
 USER_ID = 65532
@@ -24,11 +24,12 @@ USER_ID = 65532
 @final
 @dataclass(frozen=True, kw_only=True)
 class FolderArgs:
-    """`path` on the node called `node_name`, which `access` reaches."""
+    """`path` on the node called `node_name`, which `access` reaches. On `forgotten` nodes it may have been before."""
 
     path: str
     node_name: str
     access: Access
+    forgotten: Sequence[Access]
     delete_data: bool
 
 
@@ -109,8 +110,9 @@ class CacheStorage(pulumi.ComponentResource):
         script = NodeScript(
             script="cache_folder", create=("prepare", args.path, *owner), delete=("release", args.path, *flags)
         )
-        # By its place, not by the node's name: a renamed node's old folder is the new one's, and must not be released.
-        run_on_node(f"cache-folder-{args.access.host}:{args.path}", args.access, script, opts)
+        run_on_node(folder_name(args.access, args.path), args.access, script, opts)
+        for node in args.forgotten:
+            forget_on_node(folder_name(node, args.path), node, opts)
         self.volume = {"name": "store", "host_path": {"path": args.path, "type": "Directory"}}
         self.location = f"{args.node_name}:{args.path}"
         self.node_name = args.node_name
@@ -143,6 +145,11 @@ class CacheStorage(pulumi.ComponentResource):
     def _use_claim(self, claim_name: pulumi.Input[str]) -> None:
         self.volume = {"name": "store", "persistent_volume_claim": {"claim_name": claim_name}}
         self.is_shared = False
+
+
+def folder_name(access: Access, path: str) -> str:
+    """By its place, not by the node's name: a renamed node's old folder is the new one's, and must not be released."""
+    return f"cache-folder-{access.host}:{path}"
 
 
 def prove_container(name: str, args: AzureArgs, key: pulumi.Input[str], opts: pulumi.ResourceOptions) -> None:

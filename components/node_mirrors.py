@@ -5,22 +5,28 @@ from dataclasses import dataclass, field
 from typing import final
 
 import pulumi
+from pulumi_command import remote
 
-from components.remote import NodeScript, run_on_node
+from components.remote import NodeScript, forget_on_node, run_on_node
 from rendering import node_command
 from settings.access import Access
 from settings.model import ENGINES, Engine
+
+FORGOTTEN = {"state": "forgotten", "detail": "gone for good: what was done there stays"}
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class NodeMirrorsArgs:
-    """The entry (a URL) and the nodes that get it. `certificate` is the CA's PEM text; `insecure` verifies none; `authorization`
-    is the header for an entry that asks for credentials.
+    """The entry (a URL) and the nodes that get it, the one called `canary` before all others. `forgotten` ones are gone for good.
+    `certificate` is the CA's PEM text; `insecure` verifies none; `authorization` is the header for an entry that asks for
+    credentials.
     """
 
     entry: str
     nodes: Sequence[Access]
+    canary: str | None
+    forgotten: Sequence[Access]
     certificate: str | None
     insecure: bool
     authorization: str | None = field(repr=False)
@@ -30,7 +36,11 @@ class NodeMirrorsArgs:
 
 
 class NodeMirrors(pulumi.ComponentResource):
-    """Tells each node's container engine to pull through the entry. Deleting a node's Command takes its entry back."""
+    """Tells each node's container engine to pull through the entry. Deleting a node's Command takes its entry back.
+
+    All other nodes depend on the canary: where it fails, they are left alone. Waves are no part of this: depending on each other,
+    they would tolerate no failure at all.
+    """
 
     results: dict[str, pulumi.Output[dict[str, str]]]
     """What each node said, by the node's name: `state` and `detail`."""
@@ -38,12 +48,16 @@ class NodeMirrors(pulumi.ComponentResource):
     def __init__(self, name: str, args: NodeMirrorsArgs, opts: pulumi.ResourceOptions) -> None:
         super().__init__("docker-cache:nodes:NodeMirrors", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.results = {
-            node.name: run_on_node(node.identity, node, mirror_script(args, node), child).stdout.apply(
-                node_command.as_result
-            )
-            for node in args.nodes
-        }
+        commands: dict[str, remote.Command] = {}
+        after = child
+        for node in sorted(args.nodes, key=lambda node: node.name != args.canary):
+            commands[node.name] = run_on_node(node.identity, node, mirror_script(args, node), after)
+            if node.name == args.canary:
+                after = pulumi.ResourceOptions(parent=self, depends_on=[commands[node.name]])
+        self.results = {name: command.stdout.apply(node_command.as_result) for name, command in commands.items()}
+        for node in args.forgotten:
+            forget_on_node(node.identity, node, child)
+            self.results[node.name] = pulumi.Output.from_input(FORGOTTEN)
         self.register_outputs({})
 
 

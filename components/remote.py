@@ -9,6 +9,9 @@ from rendering import node_command
 from settings.access import Access
 
 DIAL_ATTEMPTS = 3
+INPUTS = [
+    "add_previous_output_in_env", "connection", "create", "delete", "environment", "logging", "stdin", "triggers", "update",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,4 +55,19 @@ def run_on_node(name: str, access: Access, script: NodeScript, opts: pulumi.Reso
         stdin=pulumi.Output.secret(text) if is_secret else text,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(hide_diffs=["stdin"])),
+    )
+
+
+def forget_on_node(name: str, access: Access, opts: pulumi.ResourceOptions) -> None:
+    """Keep the resource of a node that is gone, and connect to it never again.
+
+    A recorded Command stays as it is, whatever else has changed, and its deletion runs nothing; one that was never made is made
+    without anything to run.
+    """
+    gone = pulumi.ResourceOptions(retain_on_delete=True, ignore_changes=INPUTS, hide_diffs=["stdin"])
+    remote.Command(
+        name,
+        connection=connection(access),
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions.merge(opts, gone),
     )

@@ -4,22 +4,26 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 
-from operations import predecessor, stacks
+from operations import engine, predecessor, stacks
 from operations.import_stack import Options, import_stack
 from operations.new_stack import new
 from operations.predecessor import ClusterError
-from operations.proof import prove
+from operations.proof import as_table, prove
+from operations.proving import prove_nodes
+from operations.rollout import Rollout, Task, identities, ignore
 from operations.stacks import OperationError, StackName, run_in_foreground
 from operations.takeover import take_over
-from operations.terminal import console
+from operations.taking_back import take_back
+from operations.terminal import confirm, console
 from sandbox import lifecycle
 from sandbox.processes import init_pid
 from sandbox.progress import SandboxError
+from settings.access import Access
 from settings.cluster import Answer, Cluster, ask_cluster, ask_nothing
-from settings.loading import Disabled, SettingsError
+from settings.loading import Disabled, SettingsError, load
 from settings.model import Settings
 from settings.stack import Stack, read_stack
 
@@ -32,16 +36,20 @@ def up(stack: StackName, *, yes: bool) -> int:
 
 
 def update(stack: StackName, *, yes: bool) -> int:
-    answer = ["--yes"] if yes or stack.in_sandbox else []
-    before = stacks.last_update(stack)
-    updated = run_in_foreground(stack.pulumi("up", "--continue-on-error", *answer))
-    if updated and stacks.last_update(stack) == before:
-        # A wrong configuration, or pulumi's question answered with no: there is nothing new to prove.
-        return updated
-    proven = proof(stack)
-    if updated:
-        print("make up: the update has failed steps, named above; what is right stays, run it again", file=sys.stderr)
-    return updated or proven
+    """Show what would change, ask, change it and prove it. Raises KeyboardInterrupt once what was running has ended."""
+    status, steps = engine.preview(stack)
+    if status:
+        return status
+    values = stacks.configuration(stack)
+    settings = load(values.get)
+    order = () if isinstance(settings, Disabled) else identities(settings)
+    changes = engine.changes_of(steps, order)
+    if changes and not confirm("Make these changes?", yes=yes or stack.in_sandbox):
+        print("Nothing was changed.")
+        return 1
+    if isinstance(settings, Disabled):
+        return engine.up(stack, ignore, shown=True).status
+    return Rollout(Task(stack=stack, values=values, settings=settings, changes=changes, order=order)).run()
 
 
 def takeover(stack: StackName, *, yes: bool) -> int:
@@ -74,17 +82,38 @@ def start_sandbox(stack: StackName) -> None:
 
 
 def proof(stack: StackName) -> int:
-    """In a process of its own, which runs where the cluster can be reached; the values go by its standard input."""
-    values = json.dumps(dict(stacks.configuration(stack)))
-    return run_in_foreground(stack.network([sys.executable, "-m", "operations", "proof-from-stdin"]), text=values)
-
-
-def proof_from_stdin() -> int:
-    stack = stack_from_stdin()
-    if isinstance(stack, Disabled):
+    values = stacks.configuration(stack)
+    settings = load(values.get)
+    if isinstance(settings, Disabled):
         print("enable_docker_cache is off: there is nothing to prove")
         return 0
-    return 0 if prove(stack, console()) else 1
+    results = prove_nodes(stack, values, [node.name for node in settings.kept_nodes]).values()
+    console().print(as_table(results))
+    return 0 if all(result.is_good for result in results) else 1
+
+
+def proof_from_stdin(names: Collection[str]) -> int:
+    """In a process of its own, which runs where the cluster can be reached; the values come by its standard input."""
+    stack = stack_from_stdin()
+    if not isinstance(stack, Disabled):
+        print(json.dumps([asdict(result) for result in prove(stack, named(stack, names), say_aside)]))
+    return 0
+
+
+def take_back_from_stdin(names: Collection[str]) -> int:
+    stack = stack_from_stdin()
+    if not isinstance(stack, Disabled):
+        print(json.dumps({access.name: take_back(stack, access) for access in named(stack, names)}))
+    return 0
+
+
+def named(stack: Stack, names: Collection[str]) -> list[Access]:
+    return [access for access in stack.nodes if access.name in names]
+
+
+def say_aside(line: str) -> None:
+    """On standard error, since the results go by standard output."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def find_predecessor() -> int:
@@ -131,6 +160,7 @@ def main() -> int:
     for name in ("config", "layout", "hosts", "folder", "cluster-id", "kubeconfig", "kube-context"):
         parser.add_argument(f"--{name}", help="of import")
     parser.add_argument("--no-scan", action="store_true", help="of import")
+    parser.add_argument("--nodes", default="", help="of those that are run by others")
     arguments = parser.parse_args()
     stack = StackName(name=arguments.stack)
     actions: dict[str, Callable[[], int]] = {
@@ -142,7 +172,8 @@ def main() -> int:
         "import": lambda: import_stack(stack, import_options(arguments)),
         "takeover": lambda: takeover(stack, yes=arguments.yes),
         # Run by the above, where the cluster can be reached.
-        "proof-from-stdin": proof_from_stdin,
+        "proof-from-stdin": lambda: proof_from_stdin(arguments.nodes.split(",")),
+        "take-back-from-stdin": lambda: take_back_from_stdin(arguments.nodes.split(",")),
         "find-predecessor": find_predecessor,
         "retire-predecessor": retire_predecessor,
     }

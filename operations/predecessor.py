@@ -54,7 +54,7 @@ class Predecessor:
 
 def find(stack: Stack) -> Predecessor | None:
     """None where nothing of it is there. Raises ClusterError."""
-    listed = {node.name for node in stack.nodes}
+    listed = {node.name for node in stack.settings.docker_cache_nodes}
 
     def look(client: ApiClient) -> Predecessor | None:
         objects = tuple(str(item) for item in present(client))

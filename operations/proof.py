@@ -7,10 +7,10 @@ saw it. The nodes take turns, since the counters are the registry's and not a no
 import asyncio
 import json
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError
@@ -47,17 +47,18 @@ class Result:
     is_good: bool
 
 
-def prove(stack: Stack, console: Console) -> bool:
-    """Pull on every node, print the table; whether every node with an engine used the cache."""
+def prove(stack: Stack, nodes: Sequence[Access], say: Callable[[str], None]) -> list[Result]:
+    """Pull on these nodes, one after the other, and say how each went."""
     metrics = CacheMetrics(stack.cluster, stack.settings.docker_cache_namespace) if stack.cluster else None
     results = []
-    for number, access in enumerate(stack.nodes, 1):
-        console.print(
-            f"proof: pulling {stack.settings.docker_cache_proof_image} on {access.name} ({number} of {len(stack.nodes)})"
+    for number, access in enumerate(nodes, 1):
+        result = asyncio.run(prove_node(stack, access, metrics))
+        took = (
+            "" if result.seconds is None else f", {stack.settings.docker_cache_proof_image} in {result.seconds:.2f} s"
         )
-        results.append(asyncio.run(prove_node(stack, access, metrics)))
-    console.print(as_table(results))
-    return all(result.is_good for result in results)
+        say(f"  proof {number} of {len(nodes)}: {access.name}: {result.verdict}{took}")
+        results.append(result)
+    return results
 
 
 async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None) -> Result:
@@ -154,7 +155,7 @@ def judge(counted: Counts | None, program: str, *, is_mirror_live: bool) -> tupl
     return ("miss" if counted.misses else "hit"), True
 
 
-def as_table(results: list[Result]) -> Table:
+def as_table(results: Iterable[Result]) -> Table:
     table = Table(title="Each node's pull, as counted at the cache (other nodes' pulls in that moment count too)")
     for column in ("node", "engine", "mirror"):
         table.add_column(column, overflow="fold")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import asyncssh
@@ -29,15 +29,24 @@ class Shell:
         """The output of a command run as root. Raises NodeError with its last line of errors."""
         password = self.access.sudo_password
         line = shlex.join(node_command.as_root(command, sudo=self.access.sudo, asks=password is not None))
-        text = node_command.standard_input("", password)
+        return await self._run(line, node_command.standard_input("", password), command[:2], seconds)
+
+    async def run_script(self, script: str, *arguments: str, seconds: float) -> str:
+        """The output of a program of `on_node/`, run as root. Raises NodeError as `run` does."""
+        password = self.access.sudo_password
+        line = node_command.command(*arguments, sudo=self.access.sudo, sudo_password=password is not None)
+        text = node_command.standard_input(node_command.payload(script), password)
+        return await self._run(line, text, (script, *arguments[:1]), seconds)
+
+    async def _run(self, line: str, text: str, name: Sequence[str], seconds: float) -> str:
         try:
             result = await self.connection.run(line, input=text, timeout=seconds)
         except (asyncssh.Error, OSError) as error:
-            raise NodeError(f"`{command[0]}` did not end in {seconds:.0f} s or lost its connection: {error}") from error
+            raise NodeError(f"`{name[0]}` did not end in {seconds:.0f} s or lost its connection: {error}") from error
         if result.exit_status:
             lines = str(result.stderr or "").strip().splitlines()
             ending = f"failed: {lines[-1]}" if lines else f"ended with status {result.exit_status}"
-            raise NodeError(f"`{' '.join(command[:2])}` {ending}")
+            raise NodeError(f"`{' '.join(name)}` {ending}")
         return str(result.stdout or "").strip()
 
 

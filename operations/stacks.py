@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -91,11 +93,6 @@ def configuration(stack: StackName) -> Mapping[str, str]:
     }
 
 
-def last_update(stack: StackName) -> str:
-    """Tells one update of the stack from the next; nothing where there was none, or where pulumi can't say."""
-    return run_quietly(stack.pulumi("stack", "history", "--json", "--page-size", "1")).stdout
-
-
 def ask_in_network(stack: StackName, action: str, values: Mapping[str, str]) -> str:
     """The output of an action of this package, run where the cluster can be reached; the values go by its standard input.
 
@@ -110,17 +107,41 @@ def ask_in_network(stack: StackName, action: str, values: Mapping[str, str]) -> 
     return result.stdout
 
 
-def run_quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def work_in_network(stack: StackName, action: str, values: Mapping[str, str], *arguments: str) -> str:
+    """As `ask_in_network`, for what takes its time: it tells on its standard error what it is at, and the user may stop it.
+
+    Raises OperationError where it has said why it failed.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        command = stack.network([sys.executable, "-m", "operations", action, *arguments])
+        if run_in_foreground(command, text=json.dumps(dict(values)), output=output):
+            raise OperationError("that could not be done, for the reason above")
+        output.seek(0)
+        return output.read()
 
 
-def run_in_foreground(command: Sequence[str], *, text: str | None = None) -> int:
-    """Run it with the terminal; its exit status. Ctrl-C is the command's: pulumi ends its running steps, so it is awaited.
+def run_quietly(command: Sequence[str], *, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
+
+
+def run_in_foreground(
+    command: Sequence[str],
+    *,
+    text: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    output: IO[str] | None = None,
+    errors: IO[str] | None = None,
+) -> int:
+    """Run it with the terminal, as far as `output` and `errors` do not take its place; its exit status. Ctrl-C is the command's:
+    pulumi ends its running steps, so it is awaited.
 
     Raises KeyboardInterrupt once the command has ended, so that nothing follows what the user stopped.
     """
     interrupts: list[int] = []
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE if text is not None else None, text=True) as process:
+    given = subprocess.PIPE if text is not None else None
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=given, stdout=output, stderr=errors, text=True
+    ) as process:
         previous = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
         try:
             process.communicate(text)

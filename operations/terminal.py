@@ -9,9 +9,10 @@ from operations.stacks import OperationError
 LOG_WIDTH = 140
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """As wide as the terminal; a log has no width of its own, and a table should not be folded there."""
-    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else LOG_WIDTH)
 
 
 def confirm(question: str, *, yes: bool) -> bool:

@@ -121,7 +121,11 @@ def fingerprint(certificate: str) -> str:
     return hashlib.sha256(certificate.encode()).hexdigest()
 
 
-def as_result(line: str) -> dict[str, str]:
-    """A script's line as the stack puts it out: `live: mirror …` is the state `live` with the rest as its detail."""
+def as_result(line: str | None) -> dict[str, str]:
+    """A script's line as the stack puts it out: `live: mirror …` is the state `live` with the rest as its detail. None where an
+    update has left out a new node's Command.
+    """
+    if line is None:
+        return {"state": "waiting", "detail": "not done yet"}
     state, _, detail = line.strip().partition(": ")
     return {"state": state, "detail": detail}

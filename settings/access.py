@@ -33,8 +33,12 @@ class Access:
 
     @property
     def identity(self) -> str:
-        """Names the node's resources: a changed address is another identity, so that the old place is taken back."""
-        return f"{self.name}@{self.host}:{self.port}"
+        return identity(self.name, self.host, self.port)
+
+
+def identity(name: str, host: str, port: int) -> str:
+    """Names a node's resources: a changed address is another identity, so that the old place is taken back."""
+    return f"{name}@{host}:{port}"
 
 
 def resolve(settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]) -> tuple[Access, ...]:

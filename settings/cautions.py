@@ -122,6 +122,16 @@ def any_host_key(settings: Settings) -> Iterator[str]:
         )
 
 
+def forgotten_nodes(settings: Settings) -> Iterator[str]:
+    forgotten = list(settings.docker_cache_forget_nodes)
+    if forgotten:
+        yield (
+            f"docker_cache_forget_nodes has {listed(forgotten)}: nothing connects there, and what docker-cache did there stays "
+            "(the mirror in daemon.json and its record in /var/lib/docker-cache, the folder of a cache); once an update has "
+            "recorded it, take the names out of docker_cache_nodes and docker_cache_forget_nodes"
+        )
+
+
 def unused_keys(settings: Settings) -> Iterator[str]:
     unused = [key for key in CACHE_KEYS if getattr(settings, key) is not None]
     if settings.docker_cache_custom_registry and unused:
@@ -175,4 +185,11 @@ CACHE: tuple[Find, ...] = (
     upstream_in_the_clear,
     unpinned_image,
 )
-NODES: tuple[Find, ...] = (entry_in_the_clear, unverified_entry, restart_of_containerd, any_host_key, unused_keys)
+NODES: tuple[Find, ...] = (
+    entry_in_the_clear,
+    unverified_entry,
+    restart_of_containerd,
+    any_host_key,
+    forgotten_nodes,
+    unused_keys,
+)

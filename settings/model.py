@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from settings.values import (
     AccountKey,
     AccountName,
+    Amount,
+    AmountOfNodes,
     AzureLocation,
     AzureRealm,
     Bool,
@@ -30,6 +32,7 @@ from settings.values import (
     Proxy,
     Quantity,
     ResourceGroupName,
+    SomeNodes,
     Url,
     User,
     Uuid,
@@ -114,6 +117,10 @@ class Settings(Model):
     docker_cache_namespace: Namespace = "default"
     docker_cache_node_port: Port = 30500
     docker_cache_nodes: tuple[Node, ...] = ()
+    docker_cache_forget_nodes: tuple[NodeName, ...] = ()
+    docker_cache_canary: NodeName | None = None
+    docker_cache_wave_size: SomeNodes = Amount(number=25, is_percent=True)
+    docker_cache_max_failures: AmountOfNodes = Amount(number=10, is_percent=True)
     docker_cache_ssh_user: User = "root"
     docker_cache_ssh_port: Port = 22
     docker_cache_ssh_private_key: SecretStr | None = None
@@ -128,8 +135,19 @@ class Settings(Model):
     docker_cache_proof_image: ImageReference = "hello-world:latest"
 
     @property
+    def kept_nodes(self) -> tuple[Node, ...]:
+        """The nodes that are there: all but the forgotten ones."""
+        return tuple(node for node in self.docker_cache_nodes if node.name not in self.docker_cache_forget_nodes)
+
+    @property
     def first_master(self) -> Node | None:
-        return next((node for node in self.docker_cache_nodes if node.kube_master), None)
+        return next((node for node in self.kept_nodes if node.kube_master), None)
+
+    @property
+    def canary(self) -> str | None:
+        """The node that every change is tried on first; None where there is no node to try it on."""
+        workers_first = sorted(self.kept_nodes, key=lambda node: node.kube_master)
+        return self.docker_cache_canary or next((node.name for node in workers_first), None)
 
     @property
     def entry(self) -> str:

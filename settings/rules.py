@@ -43,11 +43,27 @@ def missing_context(settings: Settings) -> Iterator[str]:
 def duplicates(settings: Settings) -> Iterator[str]:
     nodes = settings.docker_cache_nodes
     names = [node.name for node in nodes]
-    places = [f"{node.host}:{node.port or settings.docker_cache_ssh_port}" for node in nodes]
+    # The address of a node that is gone may be another's now.
+    places = [f"{node.host}:{node.port or settings.docker_cache_ssh_port}" for node in settings.kept_nodes]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'docker_cache_nodes has the name "{name}" twice: give each node a name of its own'
     for place in sorted({place for place in places if places.count(place) > 1}):
         yield f'docker_cache_nodes has "{place}" twice: list each node once'
+
+
+def unknown_names(settings: Settings) -> Iterator[str]:
+    names = {node.name for node in settings.docker_cache_nodes}
+    forgotten, canary = settings.docker_cache_forget_nodes, settings.docker_cache_canary
+    for name in forgotten:
+        if name not in names:
+            yield (
+                f'docker_cache_forget_nodes has "{name}", which is not in docker_cache_nodes: a node stays there until a '
+                "`pulumi up` has recorded that it is forgotten, then its name goes from both lists"
+            )
+    if canary and canary not in names:
+        yield f'docker_cache_canary is "{canary}", which is not in docker_cache_nodes: use the name of a node'
+    elif canary and canary in forgotten:
+        yield f'docker_cache_canary is "{canary}", which docker_cache_forget_nodes has too: use the name of another node'
 
 
 def without_master(settings: Settings) -> Iterator[str]:
@@ -60,7 +76,8 @@ def without_master(settings: Settings) -> Iterator[str]:
         needs.append("the cache's folder lies on the first master (or set docker_cache_fs_storage_class)")
     if needs:
         remedy = "set kube_master: true on the first Kubernetes master"
-        yield f"docker_cache_nodes names no master: {remedy}, since {' and '.join(needs)}"
+        besides = " that is not forgotten" if settings.docker_cache_forget_nodes else ""
+        yield f"docker_cache_nodes names no master{besides}: {remedy}, since {' and '.join(needs)}"
 
 
 def azure_account(settings: Settings) -> Iterator[str]:
@@ -184,14 +201,16 @@ def keep_one(first: str, second: str, reason: str) -> Rule:
     return Rule(keys=(first, second), find=find)
 
 
+FORGOTTEN = "docker_cache_forget_nodes"
 NODES, REGISTRY, BACKEND = "docker_cache_nodes", "docker_cache_custom_registry", "docker_cache_storage_backend"
-ENTRY = (REGISTRY, "docker_cache_entry", NODES, "docker_cache_node_port")
+ENTRY = (REGISTRY, "docker_cache_entry", NODES, FORGOTTEN, "docker_cache_node_port")
 CLAIMS = ("docker_cache_fs_claim", "docker_cache_fs_storage_class")
 
 RULES = (
     Rule(keys=(NODES,), find=missing_nodes),
     Rule(keys=("docker_cache_kube_context", REGISTRY), find=missing_context),
-    Rule(keys=(NODES, "docker_cache_ssh_port"), find=duplicates),
+    Rule(keys=(NODES, FORGOTTEN, "docker_cache_ssh_port"), find=duplicates),
+    Rule(keys=(NODES, FORGOTTEN, "docker_cache_canary"), find=unknown_names),
     Rule(keys=(*ENTRY, BACKEND, *CLAIMS), find=without_master),
     Rule(
         keys=(

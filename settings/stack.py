@@ -17,6 +17,7 @@ PREFIX = "docker-cache:"
 SSH_KEYS = frozenset(
     {
         "docker_cache_nodes",
+        "docker_cache_forget_nodes",
         "docker_cache_ssh_private_key",
         "docker_cache_ssh_private_key_path",
         "docker_cache_ssh_password",
@@ -30,12 +31,13 @@ CLUSTER_KEYS = frozenset({"docker_cache_kubeconfig", "docker_cache_kube_context"
 @dataclass(frozen=True, kw_only=True)
 class Stack:
     """Checked settings with what they refer to: the cluster (None for a custom registry), and how each node is reached (in the
-    order of the list). `cautions` are for the user's eyes.
+    order of the list). Nothing connects to a node in `forgotten`. `cautions` are for the user's eyes.
     """
 
     settings: Settings
     cluster: Cluster | None
     nodes: tuple[Access, ...]
+    forgotten: tuple[Access, ...] = ()
     entry_ca: str | None = None
     azure_account_key: str | None = field(default=None, repr=False)
     cautions: tuple[str, ...] = ()
@@ -44,6 +46,11 @@ class Stack:
     def master(self) -> Access | None:
         first = self.settings.first_master
         return next((node for node in self.nodes if first and node.name == first.name), None)
+
+    @property
+    def forgotten_masters(self) -> tuple[Access, ...]:
+        masters = {node.name for node in self.settings.docker_cache_nodes if node.kube_master}
+        return tuple(node for node in self.forgotten if node.name in masters)
 
 
 def given_keys(environment: Mapping[str, str]) -> list[str]:
@@ -87,10 +94,12 @@ def read_stack(
     problems += answer.problems
     if problems:
         raise SettingsError(problems)
+    kept = {node.name for node in settings.kept_nodes}
     return Stack(
         settings=settings,
         cluster=cluster,
-        nodes=nodes,
+        nodes=tuple(node for node in nodes if node.name in kept),
+        forgotten=tuple(node for node in nodes if node.name not in kept),
         entry_ca=entry_ca,
         azure_account_key=azure_account_key,
         cautions=(*cautions(settings, plain, azure_account_key), *answer.cautions),

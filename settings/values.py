@@ -5,6 +5,7 @@ import binascii
 import ipaddress
 import re
 import uuid
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -23,8 +24,21 @@ PORTS = range(1, 65536)
 PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 LONGEST_PREFIX = 30
 """Of a network in Azure's firewall."""
+AMOUNT = re.compile(r"(?P<number>\d{1,5})\s*(?P<percent>%?)")
 PLACEHOLDER = "forexample"
 GET_ACCOUNT_KEY = "copy a key that `az storage account keys list --account-name …` shows"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """So many nodes, or so many percent of them."""
+
+    number: int
+    is_percent: bool
+
+    def of(self, nodes: int) -> int:
+        """A percentage is rounded up: 10% of three nodes are one."""
+        return -(-nodes * self.number // 100) if self.is_percent else self.number
 
 
 def parse_bool(value: object) -> bool:
@@ -43,6 +57,22 @@ def parse_percent(value: object) -> int:
     if not match or not 1 <= int(match[1]) <= 90:  # noqa: PLR2004 - the bounds stand in the message
         raise ValueError("use a share of the disk from 1% to 90%, such as 15%")
     return int(match[1])
+
+
+def parse_amount(value: object) -> Amount:
+    """`40`, `"25%"`. Raises ValueError for what is neither."""
+    match = AMOUNT.fullmatch(str(value).strip())
+    amount = Amount(number=int(match["number"]), is_percent=bool(match["percent"])) if match else None
+    if amount is None or (amount.is_percent and amount.number > 100):  # noqa: PLR2004 - the bound stands in the message
+        raise ValueError("use a number of nodes, or a share of them up to 100%, such as 25%")
+    return amount
+
+
+def parse_positive_amount(value: object) -> Amount:
+    amount = parse_amount(value)
+    if not amount.number:
+        raise ValueError("use at least one node, or 1% of them")
+    return amount
 
 
 def check_url(value: str) -> str:
@@ -242,6 +272,8 @@ def read_file(path: str, base: Path) -> str:
 
 
 Bool = Annotated[bool, BeforeValidator(parse_bool)]
+AmountOfNodes = Annotated[Amount, BeforeValidator(parse_amount)]
+SomeNodes = Annotated[Amount, BeforeValidator(parse_positive_amount)]
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Url = Annotated[str, AfterValidator(check_url)]
 Entry = Annotated[str, AfterValidator(check_entry)]

@@ -114,3 +114,10 @@ def test_secrets_under_other_names_and_of_nodes_are_named_too() -> None:
     first, second = said("docker_azure_account_key", "docker_cache_nodes", docker_cache_nodes=json.dumps(nodes))
     assert first.startswith("docker_azure_account_key stands in the stack's file without encryption")
     assert second.startswith("docker_cache_nodes has secrets without encryption, of m1")
+
+
+def test_what_stays_on_a_forgotten_node_is_said() -> None:
+    (line,) = said(docker_cache_forget_nodes='["w1"]')
+    assert line.startswith(
+        "docker_cache_forget_nodes has w1: nothing connects there, and what docker-cache did there stays"
+    )

@@ -13,6 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 import pytest
 import yaml
+from pulumi.runtime.mocks import MockMonitor
 
 from components.arguments import node_mirrors_args, registry_cache_args
 from components.node_mirrors import NodeMirrors
@@ -36,6 +37,8 @@ class Recorder(pulumi.runtime.Mocks):
     """Remembers every resource with its inputs, in camel case as the provider gets them."""
 
     resources: list[pulumi.runtime.MockResourceArgs] = field(default_factory=list)
+    requests: dict[str, Any] = field(default_factory=dict)
+    """Commands with their options, by name: mocks are told of inputs alone."""
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         args.inputs = revealed(args.inputs)
@@ -76,8 +79,16 @@ def revealed(value: Any) -> Any:
 
 
 @pytest.fixture
-def recorder() -> Iterator[Recorder]:
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     mocks = Recorder()
+    register = MockMonitor.RegisterResource
+
+    def remembering(self: MockMonitor, request: Any) -> Any:
+        if request.type == COMMAND:
+            mocks.requests[request.name] = request
+        return register(self, request)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(MockMonitor, "RegisterResource", remembering)
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(mocks, preview=False)
     yield mocks
@@ -87,7 +98,7 @@ def recorder() -> Iterator[Recorder]:
 def stack(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> Stack:
     settings = load(configuration(nodes, **keys).get)
     assert isinstance(settings, Settings)
-    accesses = tuple(
+    accesses = [
         Access(
             name=item.name,
             host=item.host,
@@ -98,11 +109,12 @@ def stack(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> Stack
             private_key="private-key-text",
         )
         for item in settings.docker_cache_nodes
-    )
+    ]
     return Stack(
         settings=settings,
         cluster=Cluster(kubeconfig=KUBECONFIG, context="prod"),
-        nodes=accesses,
+        nodes=tuple(access for access in accesses if access.name not in settings.docker_cache_forget_nodes),
+        forgotten=tuple(access for access in accesses if access.name in settings.docker_cache_forget_nodes),
         azure_account_key=read_account_key(settings, Path(), []),
     )
 
@@ -137,6 +149,75 @@ def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) ->
     assert names == {"cache-folder-10.0.0.1:/var/lib/registry", "m1@10.0.0.1:22", "w1@10.0.0.2:22"}, (
         "a changed host must be another resource"
     )
+
+
+THREE = [node("m1", "10.0.0.1", kube_master=True), node("w1", "10.0.0.2"), node("w2", "10.0.0.3")]
+
+
+def dependencies(recorder: Recorder) -> dict[str, list[str]]:
+    """Whose Commands each node's Command waits for."""
+    commands = {name: request for name, request in recorder.requests.items() if "@" in name}
+    return {
+        name.partition("@")[0]: [
+            urn.rpartition("::")[2].partition("@")[0]
+            for urn in request.dependencies
+            if urn.rpartition("::")[2] in commands
+        ]
+        for name, request in commands.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "canary"),
+    [
+        ({}, "w1"),
+        ({"docker_cache_canary": "m1"}, "m1"),
+        ({"docker_cache_canary": "w2"}, "w2"),
+        ({"docker_cache_forget_nodes": '["w1"]'}, "w2"),
+    ],
+)
+def test_every_node_waits_for_the_canary_and_for_no_other(
+    recorder: Recorder, keys: dict[str, str], canary: str
+) -> None:
+    deploy(stack(THREE, **keys))
+    waits = {
+        name: after
+        for name, after in dependencies(recorder).items()
+        if name not in keys.get("docker_cache_forget_nodes", "")
+    }
+    assert waits.pop(canary) == []
+    assert len(waits) >= 1
+    assert all(after == [canary] for after in waits.values()), "nodes in a chain would tolerate no failure"
+
+
+def test_a_cluster_of_masters_has_a_canary_too() -> None:
+    assert stack([node("m1", "10.0.0.1", kube_master=True)]).settings.canary == "m1"
+
+
+def test_a_forgotten_node_is_connected_to_never_again_and_keeps_its_record(recorder: Recorder) -> None:
+    deploy(stack(THREE, docker_cache_forget_nodes='["w2"]', docker_cache_canary="m1"))
+    assert {"create", "delete", "stdin"}.isdisjoint(recorder.command("w2@10.0.0.3:22")), "never made, it would be tried"
+    request = recorder.requests["w2@10.0.0.3:22"]
+    assert request.retainOnDelete
+    assert set(recorder.command("w1@10.0.0.2:22")) <= set(request.ignoreChanges), (
+        "a change would be an update, which connects"
+    )
+    assert dependencies(recorder)["w2"] == [], "it is recorded even where the canary fails"
+    assert not recorder.requests["w1@10.0.0.2:22"].retainOnDelete
+    assert not recorder.requests["w1@10.0.0.2:22"].ignoreChanges
+
+
+def test_a_forgotten_master_hands_folder_and_entry_to_the_next_one(recorder: Recorder) -> None:
+    masters = [
+        node("m1", "10.0.0.1", kube_master=True),
+        node("m2", "10.0.0.4", kube_master=True),
+        node("w1", "10.0.0.2"),
+    ]
+    deploy(stack(masters, docker_cache_forget_nodes='["m1"]'))
+    assert "create" not in recorder.command("cache-folder-10.0.0.1:/var/lib/registry")
+    assert recorder.requests["cache-folder-10.0.0.1:/var/lib/registry"].retainOnDelete
+    assert "prepare" in recorder.command("cache-folder-10.0.0.4:/var/lib/registry")["create"]
+    assert " mirror http://10.0.0.4:30500 " in recorder.command("w1@10.0.0.2:22")["create"]
 
 
 def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:

@@ -161,3 +161,6 @@ def test_a_scripts_line_is_put_out_as_state_and_detail() -> None:
         "state": "live",
         "detail": "mirror http://h:1, docker 20.10: reloaded",
     }
+    assert node_command.as_result(None) == {"state": "waiting", "detail": "not done yet"}, (
+        "an update that leaves a new node out would end in a traceback"
+    )

@@ -243,3 +243,38 @@ def test_a_stack_without_any_engine_is_refused() -> None:
     assert problems(docker_cache_engines="[]") == [
         "docker_cache_engines is empty: name the engines that get the mirror, or leave the key out for all"
     ]
+
+
+def test_a_canary_is_a_node_that_is_there() -> None:
+    assert problems(docker_cache_canary="w9") == [
+        'docker_cache_canary is "w9", which is not in docker_cache_nodes: use the name of a node'
+    ]
+    assert problems(docker_cache_canary="w1", docker_cache_forget_nodes='["w1"]') == [
+        'docker_cache_canary is "w1", which docker_cache_forget_nodes has too: use the name of another node'
+    ]
+
+
+def test_a_forgotten_node_is_still_in_the_list() -> None:
+    (message,) = problems(docker_cache_forget_nodes='["w1", "w9"]')
+    assert message.startswith('docker_cache_forget_nodes has "w9", which is not in docker_cache_nodes')
+
+
+def test_a_cluster_whose_masters_are_all_gone_has_no_entry_and_no_folder() -> None:
+    (message,) = problems(docker_cache_forget_nodes='["m1"]')
+    assert message.startswith("docker_cache_nodes names no master that is not forgotten: set kube_master: true")
+
+
+def test_a_forgotten_nodes_address_may_be_anothers_now() -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True), node("w1", "10.0.0.2"), node("w2", "10.0.0.2")]
+    assert problems(docker_cache_nodes=json.dumps(nodes)) == [
+        'docker_cache_nodes has "10.0.0.2:22" twice: list each node once'
+    ]
+    assert checked(nodes, docker_cache_forget_nodes='["w1"]').canary == "w2"
+
+
+@pytest.mark.parametrize(
+    ("text", "of_three", "of_thousand"), [("4", 4, 4), ("10%", 1, 100), ("25 %", 1, 250), ("34%", 2, 340), ("0", 0, 0), ("100%", 3, 1000)]
+)  # fmt: skip
+def test_a_share_of_the_nodes_is_rounded_up(text: str, of_three: int, of_thousand: int) -> None:
+    amount = checked(docker_cache_max_failures=text).docker_cache_max_failures
+    assert (amount.of(3), amount.of(1000)) == (of_three, of_thousand)

@@ -104,6 +104,13 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_azure_account_key_name", "key3", 'docker_cache_azure_account_key_name is "key3": use "key1" or "key2"'),
         ("docker_cache_azure_allowed_networks", '["203.0.113.0/24", "x"]', 'docker_cache_azure_allowed_networks[1] is "x": use an IPv4 address or a network such as 203.0.113.0/24'),
         ("docker_cache_azure_allowed_networks", "5", 'docker_cache_azure_allowed_networks is "5": write a list'),
+        ("docker_cache_wave_size", "many", 'docker_cache_wave_size is "many": use a number of nodes, or a share of them up to 100%, such as 25%'),
+        ("docker_cache_wave_size", "120%", 'docker_cache_wave_size is "120%": use a number of nodes, or a share of them up to 100%, such as 25%'),
+        ("docker_cache_wave_size", "0%", 'docker_cache_wave_size is "0%": use at least one node, or 1% of them'),
+        ("docker_cache_max_failures", "-1", 'docker_cache_max_failures is "-1": use a number of nodes, or a share of them up to 100%, such as 25%'),
+        ("docker_cache_canary", "A b", 'docker_cache_canary is "A b": use the node\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
+        ("docker_cache_forget_nodes", "w1", "docker_cache_forget_nodes is not a list: see docs/configuration.md for its form"),
+        ("docker_cache_forget_nodes", '["A b"]', 'docker_cache_forget_nodes[0] is "A b": use the node\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
         ("docker_cache_fs_claim", "a_b", 'docker_cache_fs_claim is "a_b": use the object\'s name in Kubernetes: lower-case letters, digits, dots and dashes'),
     ],
 )  # fmt: skip
