@@ -66,8 +66,9 @@ def test_the_outputs_are_those_that_are_documented(sandbox: Sandbox) -> None:
     }
     assert isinstance(nodes, dict)
     assert {name: node["state"] for name, node in nodes.items()} == {
-        "pai-master": "none",
+        "pai-master": "live",
         "pai-worker1": "live",
         "pai-worker2": "live",
+        "pai-worker3": "live",
     }
     assert nodes["pai-worker1"]["detail"].startswith("mirror http://10.30.0.10:30500, docker 20.10")

@@ -7,6 +7,8 @@ import pytest
 from tests.end_to_end.conftest import Sandbox, dev_nodes
 
 MASTER, WORKER1, WORKER2 = "pai-master@10.30.0.10:22", "pai-worker1@10.30.0.11:22", "pai-worker2@10.30.0.12:22"
+NODES = (MASTER, WORKER1, WORKER2, "pai-worker3@10.30.0.13:22")
+EVERY_NODE = {node: ["update"] for node in NODES}
 FOLDER = "cache-folder-10.30.0.10:/var/lib/registry"
 AZURE = {
     "docker_cache_storage_backend": "azure",
@@ -27,33 +29,31 @@ def test_nothing_changed_is_nothing_to_do(sandbox: Sandbox) -> None:
 
 
 def test_another_entry_updates_every_node_and_nothing_else(sandbox: Sandbox) -> None:
-    assert sandbox.preview(docker_cache_entry="http://10.30.0.10:30501") == {
-        MASTER: ["update"],
-        WORKER1: ["update"],
-        WORKER2: ["update"],
-    }
+    assert sandbox.preview(docker_cache_entry="http://10.30.0.10:30501") == EVERY_NODE
 
 
 def test_a_change_of_the_entry_is_one_short_line_a_node(sandbox: Sandbox) -> None:
     result = sandbox.pulumi("preview", "--diff", docker_cache_entry="http://10.30.0.10:30501")
     lines = [line.strip() for line in result.stdout.splitlines()]
     changes = [line for line in lines if line.startswith("~ create") and "=>" in line]
-    assert len(changes) == 3, result.stdout
+    assert len(changes) == len(NODES), result.stdout
     for line in changes:
         assert "mirror http://10.30.0.10:30500" in line
         assert "mirror http://10.30.0.10:30501" in line
     assert max(len(line) for line in lines) < 220, "a line that nobody reads"
-    assert len(lines) < 60, "a page of script"
+    assert len(lines) < 70, "a page of script"
 
 
 def test_a_node_that_joins_is_created_and_no_other_is_touched(sandbox: Sandbox) -> None:
     host_key = dev_nodes()[0]["host_key_path"]
-    joined = {"name": "pai-worker3", "host": "10.30.0.13", "host_key_path": host_key}
-    assert sandbox.preview(docker_cache_nodes=[*dev_nodes(), joined]) == {"pai-worker3@10.30.0.13:22": ["create"]}
+    joined = {"name": "pai-worker4", "host": "10.30.0.14", "host_key_path": host_key}
+    assert sandbox.preview(docker_cache_nodes=[*dev_nodes(), joined]) == {"pai-worker4@10.30.0.14:22": ["create"]}
 
 
 def test_a_node_that_leaves_is_deleted_and_no_other_is_touched(sandbox: Sandbox) -> None:
-    assert sandbox.preview(docker_cache_nodes=dev_nodes("pai-master", "pai-worker1")) == {WORKER2: ["delete"]}
+    assert sandbox.preview(docker_cache_nodes=dev_nodes("pai-master", "pai-worker1", "pai-worker3")) == {
+        WORKER2: ["delete"]
+    }
 
 
 def test_a_change_of_one_nodes_access_updates_that_node_alone(sandbox: Sandbox) -> None:
@@ -80,9 +80,7 @@ def test_another_backend_moves_the_store_and_touches_no_node(sandbox: Sandbox) -
 def test_another_port_makes_a_service_before_the_old_one_goes(sandbox: Sandbox) -> None:
     assert sandbox.preview(docker_cache_node_port="30777") == {
         "docker-cache-30777": ["create"],
-        MASTER: ["update"],
-        WORKER1: ["update"],
-        WORKER2: ["update"],
+        **EVERY_NODE,
         "docker-cache-30500": ["delete"],
     }
 
@@ -90,12 +88,12 @@ def test_another_port_makes_a_service_before_the_old_one_goes(sandbox: Sandbox) 
 def test_disabling_deletes_everything_and_creates_nothing(sandbox: Sandbox) -> None:
     steps = sandbox.preview(enable_docker_cache="false", docker_cache_remote_url="wrong, and ignored")
     assert {operation for operations in steps.values() for operation in operations} == {"delete"}
-    assert {MASTER, WORKER1, WORKER2, FOLDER, "docker-cache-30500", "docker-cache"} <= set(steps)
+    assert {*NODES, FOLDER, "docker-cache-30500", "docker-cache"} <= set(steps)
 
 
 def test_a_custom_registry_in_the_caches_place_keeps_the_nodes_commands(sandbox: Sandbox) -> None:
     steps = sandbox.preview(docker_cache_custom_registry="10.30.0.2:5000")
-    assert [steps.pop(node) for node in (MASTER, WORKER1, WORKER2)] == [["update"]] * 3
+    assert [steps.pop(node) for node in NODES] == [["update"]] * len(NODES)
     assert {operation for operations in steps.values() for operation in operations} == {"delete"}
 
 
