@@ -5,33 +5,19 @@ saw it. The nodes take turns, since the counters are the registry's and not a no
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError
+from operations.engines import ASK_SECONDS, Engine, ask_engine
 from operations.ssh import NodeError, Shell, connect
 from settings.access import Access
 from settings.stack import Stack
 
 PULL_SECONDS = 300
-ASK_SECONDS = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """What a node's engine says of itself. docker names its mirrors as URLs, podman without their scheme."""
-
-    program: str
-    version: str
-    mirrors: tuple[str, ...]
-
-    def has_mirror(self, entry: str) -> bool:
-        return entry in self.mirrors or entry.partition("://")[2] in self.mirrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,53 +50,12 @@ def prove(stack: Stack, nodes: Sequence[Access], say: Callable[[str], None]) -> 
 async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None) -> Result:
     try:
         async with connect(access) as shell:
-            engine = await ask_engine(shell)
+            engine = await ask_engine(shell, stack.settings.docker_cache_engines)
             if engine is None:
-                return Result(node=access.name, verdict="no docker or podman here", is_good=True)
+                return Result(node=access.name, verdict="no container engine here", is_good=True)
             return await pull(shell, engine, stack, metrics)
     except (NodeError, MetricsError) as error:
         return Result(node=access.name, verdict=f"failed: {error}", is_good=False)
-
-
-async def ask_engine(shell: Shell) -> Engine | None:
-    """The node's docker, or else its podman; None where it has neither."""
-    for program, ask in (("docker", ask_docker), ("podman", ask_podman)):
-        if await shell.run("sh", "-c", f"command -v {program} || true", seconds=ASK_SECONDS):
-            engine = await ask(shell)
-            if engine is not None:
-                return engine
-    return None
-
-
-async def ask_docker(shell: Shell) -> Engine | None:
-    """None where podman goes by docker's name."""
-    info = await ask_info(shell, "docker", "{{json .}}")
-    if "registries" in info:
-        return None
-    mirrors = (info.get("RegistryConfig") or {}).get("Mirrors") or []
-    return Engine(
-        program="docker",
-        version=f"docker {info.get('ServerVersion')}",
-        mirrors=tuple(str(mirror).rstrip("/") for mirror in mirrors),
-    )
-
-
-async def ask_podman(shell: Shell) -> Engine:
-    info = await ask_info(shell, "podman", "json")
-    registry = (info.get("registries") or {}).get("docker.io") or {}
-    return Engine(
-        program="podman",
-        version=f"podman {(info.get('version') or {}).get('Version')}",
-        mirrors=tuple(str(mirror.get("Location")) for mirror in registry.get("Mirrors") or []),
-    )
-
-
-async def ask_info(shell: Shell, program: str, form: str) -> dict[str, Any]:
-    try:
-        info: dict[str, Any] = json.loads(await shell.run(program, "info", "--format", form, seconds=ASK_SECONDS))
-    except json.JSONDecodeError as error:
-        raise NodeError(f"`{program} info` gives no JSON: is it {program}?") from error
-    return info
 
 
 def full_name(image: str) -> str:
@@ -124,14 +69,14 @@ def full_name(image: str) -> str:
 async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics | None) -> Result:
     """Pull once; the image goes again if the node did not have it before."""
     image = full_name(stack.settings.docker_cache_proof_image)
-    had_it = bool(await shell.run(engine.program, "images", "--quiet", image, seconds=ASK_SECONDS))
+    had_it = bool(await shell.run(*engine.find, image, seconds=ASK_SECONDS))
     before = metrics.read() if metrics else Counts()
     begun = time.monotonic()
-    await shell.run(engine.program, "pull", "--quiet", image, seconds=PULL_SECONDS)
+    await shell.run(*engine.pull, image, seconds=PULL_SECONDS)
     seconds = time.monotonic() - begun
     counted = metrics.read().since(before) if metrics else None
     if not had_it:
-        await shell.run(engine.program, "image", "rm", image, seconds=ASK_SECONDS)
+        await shell.run(*engine.drop, image, seconds=ASK_SECONDS)
     verdict, is_good = judge(counted, engine.program, is_mirror_live=engine.has_mirror(stack.settings.entry))
     return Result(
         node=shell.access.name,

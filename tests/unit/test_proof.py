@@ -10,11 +10,13 @@ import pytest
 
 from operations import stacks
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
-from operations.proof import ask_engine, full_name, judge
+from operations.engines import ask_engine
+from operations.proof import full_name, judge
 from operations.ssh import NodeError, Shell, connect
 from operations.stacks import StackName
 from settings.access import Access
 from settings.cluster import Cluster
+from settings.model import ENGINES
 from tests.unit.messages import remember
 from tests.unit.stacks import KUBECONFIG
 
@@ -127,7 +129,7 @@ def test_a_command_is_roots_and_sudos_password_goes_by_standard_input(
 @pytest.mark.parametrize("program", ["docker", "podman"])
 def test_what_is_no_engine_is_named(program: str) -> None:
     with pytest.raises(NodeError, match=f"`{program} info` gives no JSON: is it {program}"):
-        asyncio.run(ask_engine(node_with({program: "What is a container?"})))
+        asyncio.run(ask_engine(node_with({program: "What is a container?"}), ENGINES))
 
 
 def node_with(info: dict[str, str]) -> Shell:
@@ -154,7 +156,7 @@ PODMAN = '{"version": {"Version": "4.3.1"}, "registries": {"docker.io": {"Mirror
     ],
 )
 def test_an_engine_names_its_mirrors(info: dict[str, str], version: str) -> None:
-    engine = asyncio.run(ask_engine(node_with(info)))
+    engine = asyncio.run(ask_engine(node_with(info), ENGINES))
     assert engine is not None
     assert engine.version == version
     assert engine.has_mirror("http://cache:30500")
@@ -162,10 +164,33 @@ def test_an_engine_names_its_mirrors(info: dict[str, str], version: str) -> None
 
 
 def test_a_podman_without_the_mirror_and_a_node_without_engines_are_told_apart() -> None:
-    engine = asyncio.run(ask_engine(node_with({"podman": '{"registries": {"search": ["docker.io"]}}'})))
+    engine = asyncio.run(ask_engine(node_with({"podman": '{"registries": {"search": ["docker.io"]}}'}), ENGINES))
     assert engine is not None
     assert not engine.mirrors
-    assert asyncio.run(ask_engine(node_with({}))) is None
+    assert asyncio.run(ask_engine(node_with({}), ENGINES)) is None
+
+
+HOSTS = 'server = "https://registry-1.docker.io"\n[host."http://cache:30500"]\n  capabilities = ["pull"]\n'
+CONTAINERD = {
+    "ctr version": "Client:\n  Version:  2.4.2\nServer:\n  Version:  v2.4.2\n",
+    "containerd config dump": "[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = '/certs'\n",
+    "sh -c 'cat": HOSTS,
+    "sh -c 'command -v ctr": "/usr/bin/ctr",
+}
+
+
+def test_a_containerd_names_its_mirrors_and_pulls_where_no_image_of_kubernetes_is() -> None:
+    engine = asyncio.run(ask_engine(node_with(CONTAINERD), ENGINES))
+    assert engine is not None
+    assert (engine.version, engine.has_mirror("http://cache:30500")) == ("containerd 2.4.2", True)
+    assert engine.pull == ("ctr", "--namespace", "docker-cache-proof", "images", "pull", "--hosts-dir", "/certs")
+    without_cri = CONTAINERD | {"containerd config dump": 'disabled_plugins = ["cri"]\n'}
+    assert asyncio.run(ask_engine(node_with(without_cri), ENGINES)) is None, "nobody pulls by it"
+
+
+def test_an_engine_that_gets_no_mirror_is_not_asked() -> None:
+    assert asyncio.run(ask_engine(node_with({"docker": DOCKER, "podman": PODMAN}), ["podman"])) is not None
+    assert asyncio.run(ask_engine(node_with({"docker": DOCKER}), ["podman", "containerd"])) is None
 
 
 @pytest.mark.parametrize(
