@@ -59,7 +59,7 @@ lint: $(VENV)/.ready ## ruff, mypy, shellcheck, the nodes' Python version
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
-	@$(VENV)/bin/shellcheck in_pod/serve.sh sandbox/exec sandbox/kubectl sandbox/pulumi sandbox/upstream-stats .ci/run
+	@$(VENV)/bin/shellcheck in_pod/*.sh sandbox/exec sandbox/kubectl sandbox/pulumi sandbox/upstream-stats .ci/run
 	@$(VENV)/bin/vermin --quiet --no-tips --no-parse-comments -t=3.5- on_node
 
 clean: down ## `make down`, and remove the virtual environment

@@ -9,10 +9,17 @@ from components.azure_account import AzureAccountArgs
 from components.cache_storage import AzureArgs, ClaimArgs, ExistingClaimArgs, FolderArgs, StorageArgs
 from components.node_mirrors import NodeMirrorsArgs
 from components.registry_cache import RegistryCacheArgs
+from components.store_proof import StoreProofArgs
 from rendering import registry
 from settings.htpasswd import parse_htpasswd
 from settings.model import Settings
 from settings.stack import Stack
+
+ROLE_SECONDS = 600
+"""What a role that was just assigned needs to take effect, and a new account to get its address:
+https://learn.microsoft.com/azure/role-based-access-control/troubleshooting#symptom---role-assignment-changes-are-not-being-detected."""
+IDENTITY_ENDPOINT = "169.254.169.254"
+"""Where a virtual machine in Azure gets the tokens of its identity."""
 
 
 def registry_cache_args(stack: Stack) -> RegistryCacheArgs:
@@ -25,6 +32,7 @@ def registry_cache_args(stack: Stack) -> RegistryCacheArgs:
         upstream=settings.docker_cache_remote_url,
         storage=storage_args(stack),
         storage_section=storage_section(settings),
+        store_proof=store_proof_args(settings) if settings.signs_in_by_identity else None,
         min_free_percent=settings.docker_cache_fs_min_free,
         environment=environment(settings),
         secret_environment=secret_environment(settings),
@@ -82,17 +90,25 @@ def azure_account_args(settings: Settings) -> AzureAccountArgs:
 
 
 def storage_section(settings: Settings) -> registry.Storage:
-    if not settings.is_on_azure:
-        return registry.filesystem()
-    return registry.azure(
-        registry.Azure(
-            account=settings.docker_cache_azure_account_name or "",
-            container=settings.docker_cache_azure_container_name,
-            has_key=not settings.signs_in_by_identity,
-            realm=settings.docker_cache_azure_realm,
-            service_url=settings.docker_cache_azure_service_url,
-            redirect=settings.docker_cache_azure_redirect,
-        )
+    return registry.azure(azure_place(settings)) if settings.is_on_azure else registry.filesystem()
+
+
+def azure_place(settings: Settings) -> registry.Azure:
+    return registry.Azure(
+        account=settings.docker_cache_azure_account_name or "",
+        container=settings.docker_cache_azure_container_name,
+        has_key=not settings.signs_in_by_identity,
+        realm=settings.docker_cache_azure_realm,
+        service_url=settings.docker_cache_azure_service_url,
+        redirect=settings.docker_cache_azure_redirect,
+    )
+
+
+def store_proof_args(settings: Settings) -> StoreProofArgs:
+    return StoreProofArgs(
+        store=f"the container {settings.docker_cache_azure_container_name} at {settings.blob_service_url}",
+        storage_section=registry.azure(azure_place(settings), registry.PROOF_FOLDER),
+        patience_seconds=ROLE_SECONDS if settings.docker_cache_azure_create_account else 0,
     )
 
 
@@ -111,8 +127,17 @@ def secret_environment(settings: Settings) -> Mapping[str, str]:
         "REGISTRY_PROXY_PASSWORD": settings.docker_cache_remote_password,
     }
     values = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
-    no_proxy = settings.docker_cache_no_proxy
+    no_proxy = unproxied(settings)
     return values | ({"NO_PROXY": no_proxy} if no_proxy else {})
+
+
+def unproxied(settings: Settings) -> str:
+    """What the registry reaches directly. Its library asks for the identity's token by a proxy, too, where one is set."""
+    has_proxy = settings.docker_cache_http_proxy or settings.docker_cache_https_proxy
+    hosts = [settings.docker_cache_no_proxy] if settings.docker_cache_no_proxy else []
+    if has_proxy and settings.signs_in_by_identity:
+        hosts.append(IDENTITY_ENDPOINT)
+    return ",".join(hosts)
 
 
 def node_mirrors_args(stack: Stack) -> NodeMirrorsArgs:

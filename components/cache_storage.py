@@ -14,11 +14,9 @@ from pulumi_command import local
 
 from components.azure_account import AzureAccount, AzureAccountArgs
 from components.metadata import metadata
+from components.pod import USER_ID
 from components.remote import NodeScript, forget_on_node, run_on_node
 from settings.access import Access
-
-USER_ID = 65532
-"""The registry's user and group; unprivileged, and no user of any distribution."""
 
 
 @final

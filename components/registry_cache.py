@@ -7,20 +7,22 @@ from typing import final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.cache_storage import USER_ID, CacheStorage, StorageArgs
+from components.cache_storage import CacheStorage, StorageArgs
 from components.metadata import LABELS, metadata
+from components.pod import Runtime, configuration_mount, configuration_volume, container, pod
+from components.store_proof import StoreProofArgs, create_store_proof
 from rendering import registry
 from settings.cluster import service_name
 
-CONFIGURATION = "/etc/docker-cache"
 LEAVING_SECONDS = 5
-MASTER_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class RegistryCacheArgs:
-    """`secret_environment` and `htpasswd` (a file's text) hold credentials: they reach the pod by Secrets alone."""
+    """`secret_environment` and `htpasswd` (a file's text) hold credentials: they reach the pod by Secrets alone. `store_proof` is
+    there where only a pod can prove the store.
+    """
 
     namespace: str
     node_port: int
@@ -28,6 +30,7 @@ class RegistryCacheArgs:
     upstream: str
     storage: StorageArgs
     storage_section: registry.Storage
+    store_proof: StoreProofArgs | None
     min_free_percent: int
     environment: Mapping[str, str]
     secret_environment: Mapping[str, str] = field(repr=False)
@@ -39,8 +42,7 @@ class PodParts:
     """What the pod is put together from; the names are those of the objects that it mounts."""
 
     storage: CacheStorage
-    configuration: pulumi.Input[str]
-    environment: pulumi.Input[str] | None
+    runtime: Runtime
     htpasswd: pulumi.Input[str] | None
 
 
@@ -61,16 +63,26 @@ class RegistryCache(pulumi.ComponentResource):
             namespace=args.namespace,
         )
         self.storage_location = storage.location
-        parts = PodParts(
-            storage=storage,
-            configuration=create_configuration(name, args, child).metadata.name,
-            environment=create_secret(
+        runtime = Runtime(
+            image=args.image,
+            environment=args.environment,
+            secret_environment=create_secret(
                 f"{name}-environment", args.namespace, {**args.secret_environment, **storage.secret_environment}, child
             ),
+            configuration=create_configuration(name, args, child).metadata.name,
+        )
+        parts = PodParts(
+            storage=storage,
+            runtime=runtime,
             htpasswd=create_secret(f"{name}-htpasswd", args.namespace, htpasswd_file(args), child),
         )
         after_storage = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[storage]))
-        deployment = create_deployment(name, args, parts, after_storage)
+        ready: list[pulumi.Resource] = [storage]
+        if args.store_proof:
+            proof = f"{name}-store-proof"
+            ready.append(create_store_proof(proof, args.namespace, args.store_proof, runtime, after_storage))
+        after_proof = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=ready))
+        deployment = create_deployment(name, args, parts, after_proof)
         create_service(
             args.namespace,
             args.node_port,
@@ -84,6 +96,8 @@ def create_configuration(name: str, args: RegistryCacheArgs, opts: pulumi.Resour
     files = registry.files(
         registry.Registry(upstream=args.upstream, storage=args.storage_section, has_htpasswd=bool(args.htpasswd))
     )
+    if args.store_proof:
+        files |= registry.proof_files(args.store_proof.storage_section)
     return k8s.core.v1.ConfigMap(name, metadata=metadata(args.namespace), data=files, immutable=True, opts=opts)
 
 
@@ -140,30 +154,13 @@ def create_service(namespace: str, node_port: int, opts: pulumi.ResourceOptions)
 
 def pod_spec(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.PodSpecArgsDict:
     storage = parts.storage
-    pod: k8s.core.v1.PodSpecArgsDict = {
-        "containers": [container(args, parts)],
-        "volumes": volumes(parts),
-        "tolerations": [{"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in MASTER_TAINTS],
-        "automount_service_account_token": False,
-        "enable_service_links": False,
-        "security_context": {
-            "run_as_non_root": True,
-            "run_as_user": USER_ID,
-            "run_as_group": USER_ID,
-            "fs_group": USER_ID,
-            # Else the kubelet walks every blob of a claim at each start of the pod.
-            "fs_group_change_policy": "OnRootMismatch",
-            "seccomp_profile": {"type": "RuntimeDefault"},
-        },
-        "termination_grace_period_seconds": LEAVING_SECONDS + registry.DRAIN_SECONDS + 15,
-    }
-    return pod | {"affinity": on_node(storage.node_name)} if storage.node_name else pod
+    spec = pod(registry_container(args, parts), volumes(parts))
+    spec |= {"termination_grace_period_seconds": LEAVING_SECONDS + registry.DRAIN_SECONDS + 15}
+    return spec | {"affinity": on_node(storage.node_name)} if storage.node_name else spec
 
 
 def volumes(parts: PodParts) -> list[k8s.core.v1.VolumeArgsDict]:
-    listed: list[k8s.core.v1.VolumeArgsDict] = [
-        {"name": "configuration", "config_map": {"name": parts.configuration}},
-    ]
+    listed = [configuration_volume(parts.runtime)]
     if parts.storage.volume:
         listed.insert(0, parts.storage.volume)
     if parts.htpasswd is not None:
@@ -172,9 +169,7 @@ def volumes(parts: PodParts) -> list[k8s.core.v1.VolumeArgsDict]:
 
 
 def volume_mounts(parts: PodParts) -> list[k8s.core.v1.VolumeMountArgsDict]:
-    mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
-        {"name": "configuration", "mount_path": CONFIGURATION, "read_only": True},
-    ]
+    mounts = [configuration_mount()]
     if parts.storage.volume:
         mounts.insert(0, {"name": "store", "mount_path": registry.STORE})
     if parts.htpasswd is not None:
@@ -190,20 +185,10 @@ def on_node(name: str) -> k8s.core.v1.AffinityArgsDict:
     return {"node_affinity": {"required_during_scheduling_ignored_during_execution": {"node_selector_terms": [term]}}}
 
 
-def container(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.ContainerArgsDict:
+def registry_container(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.ContainerArgsDict:
     # Without a store of the pod's own there is no disk to run full.
     disk = [registry.STORE, str(args.min_free_percent)] if parts.storage.volume else ["/", "0"]
-    return {
-        "name": "registry",
-        "image": args.image,
-        "command": ["/bin/sh", f"{CONFIGURATION}/serve.sh"],
-        "args": disk,
-        # Distribution exports traces to localhost unless told not to.
-        "env": [
-            {"name": name, "value": value}
-            for name, value in {"OTEL_TRACES_EXPORTER": "none", **args.environment}.items()
-        ],
-        "env_from": [{"secret_ref": {"name": parts.environment}}] if parts.environment is not None else [],
+    return container("registry", registry.SERVE_SCRIPT, disk, parts.runtime) | {
         "ports": [
             {"name": "registry", "container_port": registry.PORT},
             {"name": "metrics", "container_port": registry.PROXY_METRICS_PORT},
@@ -220,9 +205,4 @@ def container(args: RegistryCacheArgs, parts: PodParts) -> k8s.core.v1.Container
         # Until every node's kube-proxy knows that the pod leaves, new pulls still come to it.
         "lifecycle": {"pre_stop": {"exec_": {"command": ["sleep", str(LEAVING_SECONDS)]}}},
         "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}},
-        "security_context": {
-            "allow_privilege_escalation": False,
-            "read_only_root_filesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
     }

@@ -17,6 +17,12 @@ STORE = "/var/lib/registry"
 
 HTPASSWD_FOLDER, HTPASSWD_FILE = "/etc/docker-cache-htpasswd", "htpasswd"
 
+SERVE_SCRIPT = "serve.sh"
+PROOF_SCRIPT = "prove_store.sh"
+PROOF_PORT = 5003
+PROOF_FOLDER = "docker-cache-proof"
+"""In the store: what the proof does there can't touch what is cached."""
+
 Storage = dict[str, object]
 """A `storage` section: one driver with its parameters."""
 
@@ -35,7 +41,21 @@ def files(registry: Registry) -> dict[str, str]:
     return {
         "proxy.yml": render(proxy(registry)),
         "stored.yml": render(stored(registry)),
-        "serve.sh": (IN_POD / "serve.sh").read_text(encoding="utf-8"),
+        SERVE_SCRIPT: (IN_POD / SERVE_SCRIPT).read_text(encoding="utf-8"),
+    }
+
+
+def proof_files(storage: Storage) -> dict[str, str]:
+    """`proof.yml` is a registry that takes and deletes blobs, for the script that runs it: nobody else reaches it."""
+    configuration: dict[str, object] = {
+        "version": 0.1,
+        "log": {"level": "info", "formatter": "json"},
+        "storage": storage | {"delete": {"enabled": True}},
+        "http": {"addr": f"127.0.0.1:{PROOF_PORT}"},
+    }
+    return {
+        "proof.yml": render(configuration),
+        PROOF_SCRIPT: (IN_POD / PROOF_SCRIPT).read_text(encoding="utf-8"),
     }
 
 
@@ -90,8 +110,10 @@ class Azure:
     redirect: bool
 
 
-def azure(place: Azure) -> Storage:
-    """The key comes by the environment, from a Secret. With a redirect, every node itself fetches the blobs from Azure."""
+def azure(place: Azure, folder: str | None = None) -> Storage:
+    """The key comes by the environment, from a Secret. With a redirect, every node itself fetches the blobs from Azure. Without a
+    folder the registry has the whole container.
+    """
     address: dict[str, object] = {"serviceurl": place.service_url} if place.service_url else {"realm": place.realm}
     return {
         "azure": {
@@ -99,6 +121,7 @@ def azure(place: Azure) -> Storage:
             "container": place.container,
             "credentials": {"type": "shared_key" if place.has_key else "default_credentials"},
             **address,
+            **({"rootdirectory": folder} if folder else {}),
         },
         "redirect": {"disable": not place.redirect},
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox import azure_account
 from sandbox.control_groups import enter_group, remove_groups
-from sandbox.layout import BRIDGE, FLEET, MACHINES, MACHINES_RUN, NAME, SOURCES, STATE, Machine
+from sandbox.layout import AZURE_IDENTITY_ADDRESS, BRIDGE, FLEET, MACHINES, MACHINES_RUN, NAME, SOURCES, STATE, Machine
 from sandbox.processes import all_pids, leader_of, nspawn_pid
 from sandbox.rootfs import ROOTFS
 
@@ -93,6 +93,7 @@ def write_identity(machine: Machine, upper: Path) -> None:
     if machine.name == "hub":
         shutil.copytree(keys / "hub", etc / "hub")
     if machine.name == "azurite":
+        shutil.copytree(keys / "azurite", etc / "azurite")
         write(upper / azure_account.SETTINGS.lstrip("/"), azure_account.settings(), mode=0o600)
     if machine.name == "pai-master":
         shutil.copytree(keys / "kubernetes", etc / "kubernetes", dirs_exist_ok=True)
@@ -117,6 +118,10 @@ def connect(machine: Machine) -> None:
     run(*inside, "address", "add", f"{machine.address}/24", "dev", "eth0")
     run(*inside, "link", "set", "eth0", "up")
     run(*inside, "link", "set", "lo", "up")
+    if machine.name == "azurite":
+        run(*inside, "address", "add", f"{AZURE_IDENTITY_ADDRESS}/32", "dev", "eth0")
+    else:
+        run(*inside, "route", "add", AZURE_IDENTITY_ADDRESS, "dev", "eth0")
 
 
 def link_name(machine: Machine) -> str:

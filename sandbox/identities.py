@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sandbox.layout import AZURE_ADDRESS
+
 API_SERVER = "https://10.30.0.10:6443"
 CONTEXT = "sandbox"
 COMPONENT_USERS = {
@@ -73,7 +75,7 @@ class Authority:
 
 
 def write(folder: Path, kubeconfig: Path) -> None:
-    """Write everything below `folder`: `hub/`, `kubernetes/`, `ssh/`, `azure/` and `ca.crt`."""
+    """Write everything below `folder`: `hub/`, `kubernetes/`, `ssh/`, `azurite/`, `azure/` and `ca.crt`."""
     authority = Authority()
     save(folder / "ca.crt", authority.certificate)
     save_pair(
@@ -86,6 +88,7 @@ def write(folder: Path, kubeconfig: Path) -> None:
     save(kubeconfig, authority.kubeconfig("kubernetes-admin", "system:masters").encode())
     for name in ("ssh_host_ed25519_key", "id_ed25519"):
         write_ssh_key(folder / "ssh" / name)
+    save_pair(folder / "azurite" / "azurite", authority.issue("azurite", None, (AZURE_ADDRESS, "127.0.0.1")))
     for name in AZURE_KEY_FILES:
         write_azure_key(folder / "azure" / name)
 

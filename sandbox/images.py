@@ -13,7 +13,24 @@ MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 
-SHELL_TOOLS = ("sh", "awk", "cat", "date", "df", "echo", "kill", "ls", "mkdir", "rm", "sleep", "tail", "wget")
+SHELL_TOOLS = (
+    "sh",
+    "awk",
+    "cat",
+    "date",
+    "df",
+    "echo",
+    "kill",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "nc",
+    "rm",
+    "sleep",
+    "tail",
+    "tee",
+    "wget",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

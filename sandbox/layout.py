@@ -26,8 +26,11 @@ MACHINES_RUN = "/run/machines"
 AZURE_ADDRESS = "10.30.0.3"
 AZURE_ACCOUNT = "sandboxcache"
 """The one storage account that there is in the sandbox's Azure."""
-AZURE_BLOB_SERVICE = f"http://{AZURE_ADDRESS}:10000/{AZURE_ACCOUNT}"
+AZURE_BLOB_SERVICE = f"https://{AZURE_ADDRESS}:10000/{AZURE_ACCOUNT}"
 AZURE_KEYS = STATE / "keys" / "azure"
+AZURE_IDENTITY_ADDRESS = "169.254.169.254"
+"""Where a virtual machine in Azure asks for its identity's tokens."""
+CA = STATE / "keys" / "ca.crt"
 AZURE_STATE = STATE / "azure" / "state.json"
 
 
@@ -74,7 +77,7 @@ MACHINES = (
     Machine(
         name="azurite",
         address=AZURE_ADDRESS,
-        units=("azurite",),
+        units=("azurite", "imds"),
         binds={BIN / "azurite": "/opt/tools"},
     ),
     Machine(

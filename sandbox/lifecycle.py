@@ -209,7 +209,7 @@ def kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def azurite_answers() -> bool:
-    return answers("azurite", "curl", "-s", "-o", "/dev/null", "http://127.0.0.1:10000/")
+    return answers("azurite", "curl", "-s", "-o", "/dev/null", "https://127.0.0.1:10000/")
 
 
 def docker_answers(machine: str) -> bool:

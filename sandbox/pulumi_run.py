@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sandbox import toolchain
 from sandbox.enter import in_network
-from sandbox.layout import NETWORKS, ROOT, STATE
+from sandbox.layout import CA, NETWORKS, ROOT, STATE
 from sandbox.progress import SandboxError
 
 PLUGINS = {"kubernetes": "pulumi-kubernetes", "command": "pulumi-command", "azure-native": "pulumi-azure-native"}
@@ -67,6 +67,8 @@ def pulumi_environment() -> dict[str, str]:
         "PULUMI_HOME": str(home),
         "PULUMI_BACKEND_URL": backend.as_uri(),
         "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        # What the program runs on this machine trusts Azurite.
+        "REQUESTS_CA_BUNDLE": str(CA),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox import azure_account
-from sandbox.layout import AZURE_ACCOUNT, AZURE_ADDRESS, AZURE_BLOB_SERVICE
+from sandbox.layout import AZURE_ACCOUNT, AZURE_ADDRESS, AZURE_BLOB_SERVICE, CA
 from sandbox.providers.boundary import Boundary
 from sandbox.providers.protocol import ProviderError
 from sandbox.providers.values import Properties, mapping, text
@@ -92,6 +92,7 @@ class AzuriteContainers:
         client = BlobServiceClient(
             AZURE_BLOB_SERVICE,
             credential=credential,
+            connection_verify=str(CA),
             retry_total=0,
             connection_timeout=_PATIENCE_SECONDS,
             read_timeout=_PATIENCE_SECONDS,

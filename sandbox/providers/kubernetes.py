@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from sandbox.providers.boundary import Boundary
 from sandbox.providers.kubernetes_cluster import ApiError, Cluster, Kubeconfig, UnknownKindError
-from sandbox.providers.kubernetes_readiness import AWAITERS, Awaiter, Patience, UnreadyError, await_ready
+from sandbox.providers.kubernetes_readiness import AWAITERS, Awaiter, Patience, UnreadyError, await_ready, judge_job
 from sandbox.providers.kubernetes_rules import (
     FIELD_MANAGER,
     PATCH_FORCE,
     PROPAGATION,
+    REPLACE_UNREADY,
     SKIP_AWAIT,
     Defaults,
     Mutability,
@@ -125,8 +126,9 @@ class KubernetesStandIn(StandIn):
 
     def diff(self, old: Existing, news: Properties) -> Difference:
         """Compare inputs."""
-        kind = _served_kind(old.target)
-        return difference(kind, _recorded_inputs(old), revealed(news), self._mutability)
+        kind, inputs = _served_kind(old.target), revealed(news)
+        unready = annotation(inputs, REPLACE_UNREADY) == "true" and self._is_unready_job(kind, inputs)
+        return difference(kind, _recorded_inputs(old), inputs, self._mutability, unready=unready)
 
     def create(self, creation: Creation) -> tuple[str, Properties]:
         """Make the object and wait until it is ready."""
@@ -210,6 +212,14 @@ class KubernetesStandIn(StandIn):
             message = "the kubernetes stand-in has not been configured"
             raise ProviderError(message)
         return self._configured
+
+    def _is_unready_job(self, kind: ObjectType, inputs: Properties) -> bool:
+        """One that is gone is none: it shows in a refresh."""
+        if _key(kind) != ("batch", "Job"):
+            return False
+        namespace, name = text(at(inputs, "metadata", "namespace")), text(at(inputs, "metadata", "name"))
+        live = self._cluster.find(kind, namespace, name)
+        return live is not None and not judge_job(live, self._cluster).ready
 
     def _previewed_creation(self, kind: ObjectType, inputs: Properties, manager: str) -> Properties:
         """Let the server say what it would make; where it can't yet, the inputs are all there is to tell."""

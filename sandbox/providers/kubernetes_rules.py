@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from kubernetes.utils.quantity import parse_quantity
 
 from sandbox.providers.differences import Change, Path, changes
+from sandbox.providers.differences import Kind as ChangeKind
 from sandbox.providers.protocol import Difference
 from sandbox.providers.values import (
     UNKNOWN,
@@ -32,6 +33,7 @@ from sandbox.providers.values import (
 AUTONAMED = "pulumi.com/autonamed"
 SKIP_AWAIT = "pulumi.com/skipAwait"
 TIMEOUT = "pulumi.com/timeoutSeconds"
+REPLACE_UNREADY = "pulumi.com/replaceUnready"
 PATCH_FORCE = "pulumi.com/patchForce"
 FIELD_MANAGER = "pulumi.com/patchFieldManager"
 PROPAGATION = "pulumi.com/deletionPropagationPolicy"
@@ -178,11 +180,18 @@ def complete(kind: ObjectType, olds: Properties, news: Properties, defaults: Def
     return completed
 
 
-def difference(kind: ObjectType, olds: Properties, news: Properties, mutability: Mutability) -> Difference:
-    """Compare inputs; a new object whose name is the old one's can only be made after the old one is gone."""
+def difference(
+    kind: ObjectType, olds: Properties, news: Properties, mutability: Mutability, *, unready: bool = False
+) -> Difference:
+    """Compare inputs; a new object whose name is the old one's can only be made after the old one is gone. One that is `unready`
+    is to be replaced for that alone.
+    """
     found = tuple(changes(olds, news))
     patterns = _forcing(kind, news, mutability)
     replacing = frozenset(change.name for change in found if any(_forces(change, pattern) for pattern in patterns))
+    if unready:
+        because = Change(("metadata", "annotations", REPLACE_UNREADY), ChangeKind.UPDATE, "true")
+        found, replacing = (*found, because), replacing | {because.name}
     same_name = at(news, "metadata", "name") == at(olds, "metadata", "name")
     same_namespace = at(news, "metadata", "namespace") == at(olds, "metadata", "namespace")
     autonamed = annotation(news, AUTONAMED) == "true"

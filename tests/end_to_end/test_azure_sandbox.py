@@ -12,7 +12,7 @@ import pytest
 
 from sandbox import azure_account
 from sandbox.enter import in_network
-from sandbox.layout import AZURE_ACCOUNT, AZURE_BLOB_SERVICE, NETWORKS
+from sandbox.layout import AZURE_ACCOUNT, AZURE_BLOB_SERVICE, CA
 from sandbox.lifecycle import azurite_answers, wait_for
 from tests.end_to_end.conftest import ROOT, Sandbox
 
@@ -118,7 +118,7 @@ def store(key: str, call: str, *arguments: str) -> str:
     return subprocess.run(
         in_network([sys.executable, "-c", STORE]),
         input=json.dumps([AZURE_BLOB_SERVICE, AZURE_ACCOUNT, key, call, *arguments]),
-        env=os.environ | {"SANDBOX_NETWORKS": NETWORKS},
+        env=os.environ | {"REQUESTS_CA_BUNDLE": str(CA)},
         capture_output=True,
         text=True,
         check=True,

@@ -8,9 +8,10 @@ import pytest
 
 from settings.azure import read_account_key
 from settings.cautions import cautions
+from settings.cluster import Answer
 from settings.loading import load
 from settings.model import Settings
-from settings.stack import plain_keys
+from settings.stack import Stack, plain_keys, read_stack
 from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd, node
 
 AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_name": "account"}
@@ -46,14 +47,18 @@ def test_an_account_key_of_unusual_length_is_named_without_its_value() -> None:
     assert said(docker_cache_azure_account_key=base64.b64encode(b"a" * 64).decode(), **AZURE) == []
 
 
-def test_an_account_key_of_unusual_length_in_a_file_is_named_by_its_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("length", "warned"), [(63, True), (64, False)])
+def test_an_account_key_of_unusual_length_in_a_file_is_named_by_its_place(
+    tmp_path: Path, length: int, warned: bool
+) -> None:
     file = tmp_path / "key"
-    file.write_text(base64.b64encode(b"a" * 63).decode())
-    (line,) = said(docker_cache_azure_account_key_path=str(file), **AZURE)
-    assert line.startswith(f'the key in docker_cache_azure_account_key_path ("{file}") has 63 bytes')
-    assert file.read_text() not in line
-    file.write_text(base64.b64encode(b"a" * 64).decode())
-    assert said(docker_cache_azure_account_key_path=str(file), **AZURE) == []
+    file.write_text(base64.b64encode(b"a" * length).decode())
+    given = configuration(docker_cache_azure_account_key_path=str(file), **AZURE)
+    stack = read_stack(given.get, tmp_path, {}, ask=lambda *_: Answer())
+    assert isinstance(stack, Stack)
+    place = f'the key in docker_cache_azure_account_key_path ("{file}") has 63 bytes'
+    assert [line.startswith(place) for line in stack.cautions] == [True] * warned
+    assert file.read_text() not in str(stack.cautions)
 
 
 def test_upstream_credentials_make_private_images_everybodys() -> None:

@@ -423,10 +423,73 @@ def test_with_a_managed_identity_there_is_no_key_anywhere(recorder: Recorder) ->
     assert role["principalId"] == principal
     assert role["roleDefinitionId"].endswith("ba92f5b4-2d11-453d-a403-e96b0029c9fe")
     assert recorder.of("kubernetes:core/v1:Secret") == []
-    assert recorder.of(LOCAL) == [], "it can't be tried from here"
+    assert recorder.of(LOCAL) == [], "only a pod can prove it"
     assert {"name": "AZURE_CLIENT_ID", "value": client} in container(recorder)["env"]
     proxy = yaml.safe_load(recorder.one("kubernetes:core/v1:ConfigMap")["data"]["proxy.yml"])
     assert proxy["storage"]["azure"]["credentials"] == {"type": "default_credentials"}
+
+
+IDENTITY = {
+    "docker_cache_storage_backend": "azure",
+    "docker_cache_azure_account_name": "account",
+    "docker_cache_azure_auth": "managed_identity",
+    "docker_cache_azure_identity_client_id": "22222222-2222-2222-2222-222222222222",
+}
+JOB = "kubernetes:batch/v1:Job"
+
+
+def test_with_a_managed_identity_a_job_proves_the_store_with_the_pods_own_means(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_https_proxy="http://proxy.example:3128", **IDENTITY))
+    job = recorder.one(JOB)
+    proof = job["spec"]["template"]["spec"]
+    (runs,) = proof["containers"]
+    assert runs["command"] == ["/bin/sh", "/etc/docker-cache/prove_store.sh"]
+    assert runs["args"] == ["the container dockerregistry at https://account.blob.core.windows.net", "0"]
+    for same in ("image", "env", "envFrom", "securityContext"):
+        assert runs[same] == container(recorder)[same], f"another {same} proves nothing"
+    registry_pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
+    for same in ("securityContext", "tolerations", "automountServiceAccountToken"):
+        assert proof[same] == registry_pod[same]
+    assert proof["restartPolicy"] == "Never"
+    assert job["spec"]["backoffLimit"] == 0, "the script itself is the one that tries again"
+
+
+def test_a_failed_proof_is_made_anew_and_no_pull_comes_to_its_pod(recorder: Recorder) -> None:
+    deploy(stack(**IDENTITY))
+    job = recorder.one(JOB)
+    assert job["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}, "pulumi would wait for it for ever"
+    assert "name" not in job["metadata"], "the old one would have to go first"
+    selector = recorder.one("kubernetes:core/v1:Service")["spec"]["selector"]
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert not selector.items() <= labels.items()
+
+
+def test_the_role_on_an_account_of_our_own_is_given_time(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_azure_create_account="true", docker_cache_azure_location="westeurope", **IDENTITY))
+    spec = recorder.one(JOB)["spec"]
+    (runs,) = spec["template"]["spec"]["containers"]
+    assert runs["args"][1] == "600"
+    assert spec["activeDeadlineSeconds"] > 600, "the script has to have the last word"
+
+
+def test_what_the_proof_does_stays_in_a_folder_of_its_own(recorder: Recorder) -> None:
+    deploy(stack(**IDENTITY))
+    files = recorder.one("kubernetes:core/v1:ConfigMap")["data"]
+    proxy, proof = (yaml.safe_load(files[name])["storage"] for name in ("proxy.yml", "proof.yml"))
+    assert proof["azure"] == {**proxy["azure"], "rootdirectory": "docker-cache-proof"}
+    assert proof["redirect"] == proxy["redirect"]
+    assert yaml.safe_load(files["proof.yml"])["http"]["addr"].startswith("127.0.0.1:"), "it takes blobs from anybody"
+
+
+def test_a_store_that_is_proved_from_here_has_no_job(recorder: Recorder) -> None:
+    deploy(stack(**AZURE))
+    assert recorder.of(JOB) == []
+    assert "proof.yml" not in recorder.one("kubernetes:core/v1:ConfigMap")["data"]
+
+
+def test_the_identitys_token_is_not_asked_for_by_a_proxy(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_http_proxy="http://proxy.example:3128", docker_cache_no_proxy="10.0.0.0/8", **IDENTITY))
+    assert recorder.one("kubernetes:core/v1:Secret")["stringData"]["NO_PROXY"] == "10.0.0.0/8,169.254.169.254"
 
 
 def test_azure_needs_no_volume_no_folder_and_no_pinning(recorder: Recorder) -> None:

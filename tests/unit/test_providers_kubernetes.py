@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.providers.kubernetes import KubernetesStandIn, adopted_entries
-from sandbox.providers.kubernetes_readiness import judge_claim, judge_deployment, judge_service, pod_reasons
+from sandbox.providers.kubernetes_readiness import judge_claim, judge_deployment, judge_job, judge_service, pod_reasons
 from sandbox.providers.kubernetes_rules import (
     Defaults,
     Mutability,
@@ -185,6 +185,14 @@ def test_an_unknown_in_an_immutable_part_is_previewed_as_a_replacement() -> None
     assert compared(CONFIG_MAP, named({"a": "1"}), named({"a": UNKNOWN})).replacing == {"data.a"}
 
 
+def test_a_job_that_failed_needs_a_new_one_if_it_says_so_though_nothing_changed() -> None:
+    job: Properties = autonamed(None)
+    found = difference(ObjectType("batch/v1", "Job"), job, job, Mutability(), unready=True)
+    assert found.replacing == {'metadata.annotations["pulumi.com/replaceUnready"]'}
+    assert [change.name for change in found.changes] == list(found.replacing), "without a change there is no step"
+    assert not found.delete_first, "an automatic name is free for the new one"
+
+
 def test_the_timeout_is_the_resources_own_then_the_annotations_then_the_kinds() -> None:
     annotated: Properties = {"metadata": {"annotations": {"pulumi.com/timeoutSeconds": "30"}}}
     assert timeout_seconds(5, annotated, 600) == 5
@@ -268,6 +276,23 @@ def test_a_pod_that_cant_be_scheduled_tells_why() -> None:
     condition: Value = {"type": "PodScheduled", "status": "False", "message": "no nodes available"}
     pod: Properties = {"metadata": {"name": "n", "namespace": "x"}, "status": {"conditions": [condition]}}
     assert pod_reasons([pod]) == ["[Pod x/n]: no nodes available"]
+
+
+def test_a_failed_job_tells_what_its_container_said_last() -> None:
+    owner: Value = [{"uid": "u"}]
+    terminated: Value = {"reason": "Error", "exitCode": 1, "message": "no container"}
+    pod: Properties = {
+        "metadata": {"name": "p", "namespace": "default", "ownerReferences": owner},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "proof", "state": {"terminated": terminated}}]},
+    }
+    failed: Value = [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit"}]
+    job: Properties = {"metadata": {"name": "j", "namespace": "default", "uid": "u"}, "status": {"conditions": failed}}
+    readiness = judge_job(job, Nothing(Pod=[pod]))
+    assert readiness.hopeless
+    assert readiness.reasons == (
+        "[Job default/j]: [BackoffLimitExceeded] limit",
+        "[Pod default/p]: [Error] no container",
+    )
 
 
 def test_a_service_waits_for_a_ready_endpoint_unless_it_leads_to_no_pods() -> None:
