@@ -15,6 +15,7 @@ RETRIES = 2
 CONNECT_SECONDS = 10
 REMEDIES = {
     "AuthenticationFailed": "the key is not one of this account's: set docker_cache_azure_account_key anew",
+    "InvalidAuthenticationInfo": "the key is not one of this account's: set docker_cache_azure_account_key anew",
     "AuthorizationFailure": (
         "the key is not one of this account's, or the account's firewall keeps this machine out (then add its address there)"
     ),

@@ -252,13 +252,14 @@ CREATED: dict[str, object] = {
 def test_renewing_a_key_of_an_account_of_our_own_loses_no_pull(azure: Sandbox) -> None:
     azure.destroy()
     AZURE_STATE.unlink(missing_ok=True)
-    azure.up(**CREATED)
+    created = CREATED | {"docker_cache_azure_container_name": f"{CONTAINER}-renewed"}
+    azure.up(**created)
     pod = azure.pod()
     with pulls_that_must_not_fail(azure, f"{PULLER}-created"):
-        azure.up(docker_cache_azure_account_key_name="key2", **CREATED)
+        azure.up(docker_cache_azure_account_key_name="key2", **created)
         assert azure.pod() != pod, "the pod still has the first key"
     renew_a_key_that_is_not_in_use(azure, 1)
-    assert azure.preview(docker_cache_azure_account_key_name="key2", **CREATED) == {}, "the renewed key is not in use"
+    assert azure.preview(docker_cache_azure_account_key_name="key2", **created) == {}, "the renewed key is not in use"
 
 
 def test_an_account_of_our_own_is_kept_unless_asked_otherwise(azure: Sandbox) -> None:
