@@ -10,7 +10,7 @@ YES_FLAG := $(if $(filter-out 0 no false,$(YES)),--yes)
 given = $(if $(filter command,$(origin $1)),--$2 '$($1)')
 
 .DEFAULT_GOAL := help
-.PHONY: help new import up preview proof takeover down test test-unit test-end-to-end tools lint clean
+.PHONY: help new import up preview check heal proof takeover down test test-unit test-end-to-end tools lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [STACK=dev] [YES=1]"
@@ -25,6 +25,12 @@ up: $(VENV)/.ready ## bring the stack up and prove it on every node
 
 preview: $(VENV)/.ready ## show what `make up` would change
 	@$(RUN) operations preview --stack $(STACK)
+
+check: $(VENV)/.ready ## what would be in the way on the nodes, and what has drifted; changes nothing: [NODES=a,b] [JSON=1]
+	@$(RUN) operations check --stack $(STACK) $(call given,NODES,nodes) $(if $(filter-out 0 no false,$(JSON)),--json)
+
+heal: $(VENV)/.ready ## do the nodes that have drifted anew, or those named: [NODES=a,b]
+	@$(RUN) operations heal --stack $(STACK) $(YES_FLAG) $(call given,NODES,nodes)
 
 proof: $(VENV)/.ready ## pull an image on every node, counted at the cache
 	@$(RUN) operations proof --stack $(STACK)

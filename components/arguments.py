@@ -153,6 +153,8 @@ def node_mirrors_args(stack: Stack) -> NodeMirrorsArgs:
         engines=settings.docker_cache_engines,
         allow_pending_changes=settings.docker_cache_allow_pending_changes,
         allow_restart=settings.docker_cache_allow_restart,
+        proof_image=settings.docker_cache_proof_image if settings.docker_cache_proof else None,
+        generations=settings.docker_cache_generations,
     )
 
 

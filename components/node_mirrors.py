@@ -1,6 +1,6 @@
 """The mirror entry on every node: one `remote.Command` a node."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -20,7 +20,8 @@ FORGOTTEN = {"state": "forgotten", "detail": "gone for good: what was done there
 class NodeMirrorsArgs:
     """The entry (a URL) and the nodes that get it, the one called `canary` before all others. `forgotten` ones are gone for good.
     `certificate` is the CA's PEM text; `insecure` verifies none; `authorization` is the header for an entry that asks for
-    credentials.
+    credentials. `proof_image` is what docker pulls once it has the mirror. `generations` counts by node's name how often
+    `make heal` had the node done again.
     """
 
     entry: str
@@ -33,6 +34,8 @@ class NodeMirrorsArgs:
     engines: Sequence[Engine]
     allow_pending_changes: bool
     allow_restart: bool
+    proof_image: str | None
+    generations: Mapping[str, int] = field(default_factory=dict)
 
 
 class NodeMirrors(pulumi.ComponentResource):
@@ -69,9 +72,12 @@ def mirror_script(args: NodeMirrorsArgs, node: Access) -> NodeScript:
     engines = ("--engines", ",".join(args.engines)) if set(args.engines) != set(ENGINES) else ()
     restart = ("--allow-restart",) if args.allow_restart else ()
     trust = ("--ca", node_command.fingerprint(args.certificate)) if args.certificate else ()
+    proof = ("--proof", args.proof_image) if args.proof_image else ()
+    generation = args.generations.get(node.name)
+    healed = ("--generation", str(generation)) if generation else ()
     return NodeScript(
         script="mirror",
-        create=("mirror", args.entry, *owner, *trust, *insecure, *engines, *waiting, *restart),
+        create=("mirror", args.entry, *owner, *trust, *insecure, *engines, *waiting, *restart, *proof, *healed),
         delete=("remove", *owner, *waiting),
         certificate=args.certificate,
         authorization=args.authorization,

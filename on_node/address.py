@@ -10,7 +10,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from on_node.errors import Trouble
@@ -72,21 +72,7 @@ def check_cache(places: Places, entry: Entry) -> List[str]:
 def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
     """One try: None or the reason why not, and whether another try is pointless."""
     try:
-        trust = ssl.create_default_context(cadata=entry.certificate)
-        trust.load_default_certs()
-        # As docker verifies: what is given is a root even if another signed it (X509_V_FLAG_PARTIAL_CHAIN), and need not be as
-        # strict as Python 3.13 wants it.
-        trust.verify_flags = trust.verify_flags & ~ssl.VERIFY_X509_STRICT | 0x80000
-        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.crt"))):
-            # Ours counts as it will be, not as it is there now; docker skips what is no certificate.
-            if os.path.basename(path) != CERTIFICATE_FILE:
-                with contextlib.suppress(ssl.SSLError):
-                    trust.load_verify_locations(path)
-        if not entry.verified:
-            trust.check_hostname = False
-            trust.verify_mode = ssl.CERT_NONE
-        handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
-        opener = urllib.request.build_opener(*handlers)
+        opener = opener_for(folder, entry)
         opener.addheaders += [("Authorization", entry.authorization)] if entry.authorization else []
         with contextlib.closing(opener.open(url, timeout=10)) as answer:
             status, headers = answer.getcode(), answer.headers
@@ -109,3 +95,35 @@ def probe(url: str, folder: str, entry: Entry) -> Tuple[Optional[str], bool]:
     if headers.get("Docker-Distribution-Api-Version", "").strip().lower() != "registry/2.0":
         return "HTTP status {}, but what answers is no registry".format(status), True
     return None, True
+
+
+def opener_for(folder: str, entry: Entry) -> urllib.request.OpenerDirector:
+    """What asks the mirror as docker does: by no proxy, and verifying it with the certificates in its folder. Raises OSError."""
+    trust = ssl.create_default_context(cadata=entry.certificate)
+    trust.load_default_certs()
+    # As docker verifies: what is given is a root even if another signed it (X509_V_FLAG_PARTIAL_CHAIN), and need not be as
+    # strict as Python 3.13 wants it.
+    trust.verify_flags = trust.verify_flags & ~ssl.VERIFY_X509_STRICT | 0x80000
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.crt"))):
+        # Ours counts as it will be, not as it is there now; docker skips what is no certificate.
+        if os.path.basename(path) != CERTIFICATE_FILE:
+            with contextlib.suppress(ssl.SSLError):
+                trust.load_verify_locations(path)
+    if not entry.verified:
+        trust.check_hostname = False
+        trust.verify_mode = ssl.CERT_NONE
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+    return urllib.request.build_opener(*handlers)
+
+
+def fetch(places: Places, entry: Entry, path: str, types: Sequence[str]) -> Tuple[int, bytes]:
+    """What the mirror answers to one that has no credentials: status and body; status 0 where it answers nothing."""
+    try:
+        opener = opener_for(os.path.join(places.certificates, entry.hostport), entry)
+        opener.addheaders += [("Accept", ", ".join(types))]
+        with contextlib.closing(opener.open(entry.url + path, timeout=30)) as answer:
+            return answer.getcode(), answer.read(1 << 22)
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0, b""

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from on_node import containerd, docker, payload, podman
 from on_node.address import Entry, check_cache, parse_entry
-from on_node.describe import Description, describe_containerd, describe_docker, describe_podman
+from on_node.describe import ABSENT, Description, describe_containerd, describe_docker, describe_podman
 from on_node.engine import Options
 from on_node.errors import Trouble, explain
 from on_node.files import undisturbed
@@ -44,28 +44,30 @@ def check(places: Places, entry: Optional[Entry], options: Options) -> Report:
 
 
 def look(places: Places, engine: Any, describe: Describe, entry: Optional[Entry], options: Options) -> Report:
-    """One engine, which may not be here."""
+    """One engine, which may not be here. One that is left out of those that get the mirror is to have nothing of ours."""
+    is_left_out = entry is not None and engine.NAME not in options.engines
+    wanted = None if is_left_out else entry
     problems, settled, described = [], None, None  # type: List[str], Optional[bool], Optional[Description]
     try:
-        described = describe(places, entry)
+        described = describe(places, wanted)
     except Trouble as trouble:
         problems += trouble.problems
     try:
-        change = engine.prepare(places, entry, options) if entry and engine.NAME in options.engines else None
+        change = engine.prepare(places, wanted, options) if wanted else None
         settled = change.settled if change else None
     except Trouble as trouble:
         problems += trouble.problems
-    found = as_findings(ERROR, problems) + as_findings(WARNING, described.cautions if described else [])
-    if described is None:
-        return {"engines": [], "findings": found}
+    is_no_engine = entry and settled is None and not problems and described and described.mirror == ABSENT
+    if described is None or is_no_engine:
+        return {"engines": [], "findings": as_findings(ERROR, problems)}
     shown = {
         "engine": described.engine,
         "version": described.version,
         "mirror": described.mirror,
-        "settled": settled,
+        "settled": False if is_left_out else settled,
         "containers": described.containers,
     }
-    return {"engines": [shown], "findings": found}
+    return {"engines": [shown], "findings": as_findings(ERROR, problems) + as_findings(WARNING, described.cautions)}
 
 
 def as_findings(level: str, lines: Sequence[str]) -> List[Dict[str, str]]:

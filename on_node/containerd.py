@@ -21,7 +21,9 @@ from on_node.files import read_file
 from on_node.hosts_toml import mirror_block, names_host, with_mirror
 from on_node.owned import Wanted
 from on_node.places import Places
-from on_node.tools import arguments, clock_time, processes, start_of
+from on_node.proxy import proxies_of, proxy_problems
+from on_node.room import unwritable
+from on_node.tools import arguments, clock_time, environment, processes, start_of
 
 NAME = "containerd"
 UPSTREAM = "docker.io"
@@ -148,6 +150,11 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
         refuse_restart(found, dump, config, allowed=options.allow_restart)
     wanted += [config] if config else []
     settled = owned.is_settled(record, wanted) and not restart
+    problems = proxy_problems(entry, proxies_of(environment(places, found.pid)), NAME)
+    if not settled:
+        problems += unwritable([places.state] + [os.path.dirname(file.path) for file in wanted])
+    if problems:
+        raise Trouble(*problems)
 
     def carry_it_out() -> Said:
         undo = owned.write(places, NAME, options.owner, wanted)

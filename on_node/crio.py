@@ -14,7 +14,7 @@ from on_node import tools
 from on_node.daemon_json import parse_flags
 from on_node.errors import Trouble
 from on_node.places import Places
-from on_node.tools import arguments, clock_time, processes, start_of
+from on_node.tools import arguments, clock_time, environment, processes, start_of
 
 NAME = "crio"
 SETTLE = (
@@ -50,16 +50,6 @@ def find(places: Places) -> Optional[Crio]:
     ]
     files = [config] + sorted(glob.glob(os.path.join(glob.escape(folder), "*")))
     return Crio(pids[0], start, files, elsewhere, settings)
-
-
-def environment(places: Places, pid: int) -> Dict[str, str]:
-    """A process's environment, as it was started with; nothing where it has just ended."""
-    try:
-        with open(os.path.join(places.proc, str(pid), "environ"), "rb") as source:
-            text = source.read().decode("utf-8", "replace")
-    except OSError:
-        return {}
-    return {name: value for name, _, value in (pair.partition("=") for pair in text.split("\0"))}
 
 
 def waiting(places: Places, crio: Crio) -> List[str]:

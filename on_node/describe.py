@@ -12,6 +12,8 @@ from on_node.hosts_toml import names_host
 from on_node.places import Places
 from on_node.room import scarce
 
+CONTAINERD_ROOT = "/var/lib/containerd"
+
 LIVE = "live"
 """The engine has the mirror, and it is ours."""
 FOREIGN = "foreign"
@@ -52,7 +54,8 @@ def describe_containerd(places: Places, entry: Optional[Entry]) -> Optional[Desc
     found, record = containerd.find(places), owned.load(places, containerd.NAME)
     if found is None or not (containerd.is_used(places) or record["files"]):
         return Description("containerd", "gone", CHANGED, None, []) if record["files"] else None
-    return Description("containerd", found.version_text, containerd_mirror(places, found, entry, record), None, [])
+    mirror = containerd_mirror(places, found, entry, record)
+    return Description("containerd", found.version_text, mirror, None, scarce(CONTAINERD_ROOT))
 
 
 def describe_podman(places: Places, entry: Optional[Entry]) -> Optional[Description]:

@@ -9,7 +9,7 @@ import shlex
 import signal
 import time
 from collections import OrderedDict
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from on_node import tools
 from on_node.address import CERTIFICATE_FILE, Entry
@@ -38,6 +38,7 @@ from on_node.engine import Change, Options, Said
 from on_node.errors import Trouble, explain
 from on_node.files import digest, read_file, sweep, unpack, write_file
 from on_node.places import Places
+from on_node.proof import Proof, Prove, prove
 from on_node.proxy import Proxies, proxies_of, proxy_problems
 from on_node.room import unwritable
 from on_node.tools import arguments, clock_time, processes, start_of
@@ -214,18 +215,25 @@ def proxies_for(node: Node) -> Proxies:
 
 def ask_docker(docker: Docker, doc: Document, words: Sequence[str], seconds: float) -> str:
     """The output of a docker command, spoken to the dockerd that was found and no other."""
-    listed = doc.get("hosts")
-    hosts = docker.flags.get("host", []) + (listed if isinstance(listed, list) else [])
-    sockets = [host for host in hosts if isinstance(host, str) and host.startswith("unix://")]
-    host = sockets[0] if sockets else "unix:///var/run/docker.sock"
-    status, output, _ = tools.run_tool(["docker", "--host", host] + list(words), seconds)
+    client = client_of(docker, doc)
+    status, output, _ = tools.run_tool(client + list(words), seconds)
     if status == 127:
         raise Trouble("dockerd runs, but there is no `docker` command to ask it with; install docker's CLI")
     if status:
         raise Trouble(
-            "`docker {}` failed with status {} at {}; look at `journalctl -u docker`".format(words[0], status, host)
+            "`docker {}` failed with status {} at {}; look at `journalctl -u docker`".format(
+                words[0], status, client[-1]
+            )
         )
     return output
+
+
+def client_of(docker: Docker, doc: Document) -> List[str]:
+    """The client, with the socket of that dockerd."""
+    listed = doc.get("hosts")
+    hosts = docker.flags.get("host", []) + (listed if isinstance(listed, list) else [])
+    sockets = [host for host in hosts if isinstance(host, str) and host.startswith("unix://")]
+    return ["docker", "--host", sockets[0] if sockets else "unix:///var/run/docker.sock"]
 
 
 def docker_info(docker: Docker, doc: Document, seconds: float = 30) -> Document:
@@ -380,8 +388,11 @@ def owns(plan: Plan) -> bool:
     return bool(plan.owned or plan.certificates)
 
 
-def carry_out(places: Places, node: Node, plan: Plan, certificate: Optional[str] = None, *, reload: bool) -> List[str]:
+def carry_out(
+    places: Places, node: Node, plan: Plan, certificate: Optional[str], proof: Optional[Prove], *, reload: bool
+) -> List[str]:
     """Bring files and docker to the plan, or all back to where they were; returns what `finish` says."""
+    proven = Proof(None, "")
     reloaded = bridge(plan.doc, plan.gone, node.info) if reload else plan.doc
     first = plan.raw if reloaded == plan.doc else render(reloaded, plan.raw)
     if node.record or owns(plan):
@@ -401,11 +412,16 @@ def carry_out(places: Places, node: Node, plan: Plan, certificate: Optional[str]
         reason = reload_and_prove(places, node, plan.need, plan.gone) if reload else None
         if reason is None and first != plan.raw:
             write_file(node.path, plan.raw, mtime=mtime)
+        # What the file held before, too, is not ours to take back.
+        if reason is None and reload and proof and plan.raw != node.raw:
+            proven = proof()
+            reason = proven.failure
     except OSError as error:
         reason = explain(error)
     if reason is not None:
         take_back(places, node, plan, former, reason)
-    return finish(places, node, plan) if node.record or owns(plan) else []
+    said = finish(places, node, plan) if node.record or owns(plan) else []
+    return ([proven.said] if proven.said else []) + said
 
 
 def finish(places: Places, node: Node, plan: Plan) -> List[str]:
@@ -491,16 +507,30 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
         wanted = plan
         if stale:
             former = look(stale, None, stale["config"])
-            carry_out(places, former, plan_remove(former.raw, former.doc, stale, former.path), reload=False)
+            carry_out(places, former, plan_remove(former.raw, former.doc, stale, former.path), None, None, reload=False)
             # Its certificate went with it, and the folders that are now to be made anew.
             wanted = plan._replace(certificates=certificates_for(places, entry, node.info, None))
-        said = carry_out(places, node, wanted, entry.certificate, reload=docker.pid is not None and not at_rest)
+        proof = proof_by(places, node, docker, entry, options.proof_image)
+        said = carry_out(places, node, wanted, entry.certificate, proof, reload=docker.pid is not None and not at_rest)
         said = ["replaced OpenPAI's " + url for url in wanted.replaced] + said
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
         done = "certificate placed" if wanted.certificates else "certificate given up"
         return success(node, done if at_rest else "reloaded", said)
 
     return Change(settled=settled, carry_out=carry_it_out)
+
+
+def proof_by(places: Places, node: Node, docker: Docker, entry: Entry, image: Optional[str]) -> Optional[Prove]:
+    """The proof with this image, if one is asked for."""
+    if image is None or docker.pid is None:
+        return None
+    wanted, pid, client = image, docker.pid, client_of(docker, node.doc)
+
+    def ask(words: Sequence[str], seconds: float) -> Tuple[int, str]:
+        status, _, errors = tools.run_tool(client + list(words), seconds)
+        return status, errors
+
+    return lambda: prove(places, entry, wanted, pid, ask)
 
 
 def success(node: Node, done: str, more: Sequence[str]) -> Said:
@@ -542,7 +572,7 @@ def prepare_removal(places: Places, options: Options) -> Optional[Change]:
 
     def carry_it_out() -> Said:
         tidy(places, path, record)
-        said = carry_out(places, node, plan, reload=reload) or ["daemon.json as it was"]
+        said = carry_out(places, node, plan, None, None, reload=reload) or ["daemon.json as it was"]
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
         return Said("removed", [], said, None)
 

@@ -17,6 +17,7 @@ Options = NamedTuple(
         ("engines", FrozenSet[str]),
         ("allow_pending_changes", bool),
         ("allow_restart", bool),
+        ("proof_image", Optional[str]),
     ],
 )
 Said = NamedTuple(

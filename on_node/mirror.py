@@ -119,6 +119,8 @@ def add_entry(command: argparse.ArgumentParser, *, optional: bool = False) -> No
     command.add_argument("entry", metavar="ENTRY", nargs=nargs, help=text)
     command.add_argument("--ca", metavar="SHA256", help="the certificate that came with the script")
     command.add_argument("--insecure", action="store_true", help="do not verify an https entry")
+    command.add_argument("--proof", metavar="IMAGE", help="have the engine pull it once it has the mirror")
+    command.add_argument("--generation", metavar="N", help="tells one `make heal` of the node from the next")
     command.add_argument(
         "--engines", metavar="NAMES", help="the engines that get it, with commas between them; all without"
     )
@@ -147,6 +149,7 @@ def options_of(words: argparse.Namespace) -> Options:
         frozenset(chosen.split(",") if chosen else (engine.name for engine in ENGINES)),
         words.allow_pending_changes,
         getattr(words, "allow_restart", False),
+        getattr(words, "proof", None),
     )
 
 

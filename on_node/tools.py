@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from on_node.errors import Trouble
 from on_node.places import Places
@@ -58,6 +58,16 @@ def processes(places: Places, name: str = "") -> List[int]:
     """The process numbers of this system's programs of that name; of all of them without one."""
     numbers = [int(entry) for entry in os.listdir(places.proc) if entry.isdigit()]
     return sorted(number for number in numbers if start_of(places, number, name) is not None)
+
+
+def environment(places: Places, pid: int) -> Dict[str, str]:
+    """The variables that a process was started with; nothing where it has just ended."""
+    try:
+        with open(os.path.join(places.proc, str(pid), "environ"), "rb") as source:
+            words = source.read().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return {}
+    return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def arguments(places: Places, pid: int) -> List[str]:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 
-from operations import engine, predecessor, stacks
+from rich.console import Console
+
+from operations import check, engine, heal, predecessor, stacks
 from operations.import_stack import Options, import_stack
 from operations.new_stack import new
 from operations.predecessor import ClusterError
@@ -116,6 +118,28 @@ def say_aside(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def check_stack(stack: StackName, names: Collection[str], *, as_json: bool) -> int:
+    start_sandbox(stack)
+    stacks.prepare(stack)
+    checks = check.look(stack, names)
+    if as_json:
+        print(checks.model_dump_json(indent=2))
+    else:
+        check.show(checks, console())
+    return 0 if checks.is_good else 1
+
+
+def check_from_stdin() -> int:
+    print(check.answer(json.load(sys.stdin), os.environ, Console(stderr=True)).model_dump_json())
+    return 0
+
+
+def heal_stack(stack: StackName, names: Collection[str], *, yes: bool) -> int:
+    start_sandbox(stack)
+    stacks.prepare(stack)
+    return heal.heal(stack, names, console(), yes=yes)
+
+
 def find_predecessor() -> int:
     """The NodePort may be the predecessor's still: that is no problem here."""
     stack = stack_from_stdin(ask=ask_nothing)
@@ -157,23 +181,30 @@ def main() -> int:
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--secrets-provider")
+    parser.add_argument(
+        "--nodes", default="", help="of check, heal and those that are run by others: names with commas"
+    )
+    parser.add_argument("--json", action="store_true", help="of check")
     for name in ("config", "layout", "hosts", "folder", "cluster-id", "kubeconfig", "kube-context"):
         parser.add_argument(f"--{name}", help="of import")
     parser.add_argument("--no-scan", action="store_true", help="of import")
-    parser.add_argument("--nodes", default="", help="of those that are run by others")
     arguments = parser.parse_args()
     stack = StackName(name=arguments.stack)
+    names = [name.strip() for name in arguments.nodes.split(",") if name.strip()]
     actions: dict[str, Callable[[], int]] = {
         "up": lambda: up(stack, yes=arguments.yes),
         "preview": lambda: preview(stack),
         "down": lambda: down(stack, yes=arguments.yes),
         "proof": lambda: proof(stack),
+        "check": lambda: check_stack(stack, names, as_json=arguments.json),
+        "heal": lambda: heal_stack(stack, names, yes=arguments.yes),
         "new": lambda: new(stack, secrets_provider=arguments.secrets_provider),
         "import": lambda: import_stack(stack, import_options(arguments)),
         "takeover": lambda: takeover(stack, yes=arguments.yes),
         # Run by the above, where the cluster can be reached.
-        "proof-from-stdin": lambda: proof_from_stdin(arguments.nodes.split(",")),
-        "take-back-from-stdin": lambda: take_back_from_stdin(arguments.nodes.split(",")),
+        "proof-from-stdin": lambda: proof_from_stdin(names),
+        "take-back-from-stdin": lambda: take_back_from_stdin(names),
+        "check-from-stdin": check_from_stdin,
         "find-predecessor": find_predecessor,
         "retire-predecessor": retire_predecessor,
     }

@@ -92,7 +92,7 @@ async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics
 def judge(counted: Counts | None, program: str, *, is_mirror_live: bool) -> tuple[str, bool]:
     """The verdict and whether it is good. None: a registry of the user's own, which counts nothing for us."""
     if not is_mirror_live:
-        return f"failed: {program} does not have the mirror (README: a node that drifted)", False
+        return f"failed: {program} does not have the mirror: `make check` tells more", False
     if counted is None:
         return "not counted (a custom registry)", True
     if counted.manifest_requests <= 0:

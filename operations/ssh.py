@@ -31,11 +31,18 @@ class Shell:
         line = shlex.join(node_command.as_root(command, sudo=self.access.sudo, asks=password is not None))
         return await self._run(line, node_command.standard_input("", password), command[:2], seconds)
 
-    async def run_script(self, script: str, *arguments: str, seconds: float) -> str:
+    async def run_script(
+        self,
+        script: str,
+        *arguments: str,
+        certificate: str | None = None,
+        authorization: str | None = None,
+        seconds: float,
+    ) -> str:
         """The output of a program of `on_node/`, run as root. Raises NodeError as `run` does."""
         password = self.access.sudo_password
         line = node_command.command(*arguments, sudo=self.access.sudo, sudo_password=password is not None)
-        text = node_command.standard_input(node_command.payload(script), password)
+        text = node_command.standard_input(node_command.payload(script, certificate, authorization), password)
         return await self._run(line, text, (script, *arguments[:1]), seconds)
 
     async def _run(self, line: str, text: str, name: Sequence[str], seconds: float) -> str:

@@ -107,7 +107,7 @@ def ask_in_network(stack: StackName, action: str, values: Mapping[str, str]) -> 
     return result.stdout
 
 
-def work_in_network(stack: StackName, action: str, values: Mapping[str, str], *arguments: str) -> str:
+def work_in_network(stack: StackName, action: str, values: Mapping[str, object], *arguments: str) -> str:
     """As `ask_in_network`, for what takes its time: it tells on its standard error what it is at, and the user may stop it.
 
     Raises OperationError where it has said why it failed.

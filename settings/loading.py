@@ -13,8 +13,10 @@ from settings.model import SECRET_KEYS, Settings
 from settings.rules import problems_across
 from settings.values import parse_bool
 
-OBJECT_KEYS = frozenset(name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is tuple)
-"""Keys that hold a list, which the engine hands on as JSON."""
+OBJECT_KEYS = frozenset(
+    name for name, field in Settings.model_fields.items() if get_origin(field.annotation) in {tuple, dict}
+)
+"""Keys that hold a list or a map, which the engine hands on as JSON."""
 ALIASES = {
     "docker_cache_azure_account_name": "docker_azure_account_name",
     "docker_cache_azure_account_key": "docker_azure_account_key",
@@ -28,6 +30,7 @@ LIST_OF_NODES = "write a list of maps with name and host, see docs/configuration
 OUR_WORDS = {
     "model_type": LIST_OF_NODES,
     "string_type": "write it as text, in quotes",
+    "dict_type": "write a map",
 }
 """pydantic's kinds of error whose own words speak of Python."""
 

@@ -19,6 +19,7 @@ from settings.values import (
     Days,
     Entry,
     Folder,
+    Generation,
     Host,
     HtpasswdText,
     ImageReference,
@@ -132,6 +133,8 @@ class Settings(Model):
     docker_cache_engines: tuple[Engine, ...] = ENGINES
     docker_cache_allow_pending_changes: Bool = False
     docker_cache_allow_restart: Bool = False
+    docker_cache_generations: dict[NodeName, Generation] = {}
+    docker_cache_proof: Bool = True
     docker_cache_proof_image: ImageReference = "hello-world:latest"
 
     @property

@@ -207,6 +207,12 @@ def parse_days(value: object) -> int:
     return int(str(value))
 
 
+def parse_generation(value: object) -> int:
+    if not re.fullmatch(r"\d{1,9}", str(value).strip()):
+        raise ValueError("use a whole number, such as 1")
+    return int(str(value))
+
+
 def check_network(value: str) -> str:
     """An address or a network in CIDR form, as Azure's firewall takes them: https://learn.microsoft.com/azure/storage/common/storage-network-security-limitations."""
     try:
@@ -292,6 +298,7 @@ AzureLocation = Annotated[str, AfterValidator(check_location)]
 AzureRealm = Annotated[str, AfterValidator(check_realm)]
 ResourceGroupName = Annotated[str, AfterValidator(check_resource_group)]
 Days = Annotated[int, BeforeValidator(parse_days)]
+Generation = Annotated[int, BeforeValidator(parse_generation)]
 Network = Annotated[str, AfterValidator(check_network)]
 Uuid = Annotated[str, AfterValidator(check_uuid)]
 ContainerName = Annotated[str, AfterValidator(check_container_name)]

@@ -220,10 +220,17 @@ def test_a_forgotten_master_hands_folder_and_entry_to_the_next_one(recorder: Rec
     assert " mirror http://10.0.0.4:30500 " in recorder.command("w1@10.0.0.2:22")["create"]
 
 
+def test_a_healed_node_gets_another_command_and_no_other_node_does(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_generations='{"w1": 2, "long.gone": 1}'))
+    assert recorder.command("w1@10.0.0.2:22")["create"].endswith(" --proof hello-world:latest --generation 2")
+    assert recorder.command("w1@10.0.0.2:22")["delete"].endswith(" remove --owner w1@10.0.0.2:22")
+    assert "--generation" not in recorder.command("m1@10.0.0.1:22")["create"]
+
+
 def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:
     deploy(stack())
     command = recorder.command("m1@10.0.0.1:22")
-    assert command["create"].endswith(" mirror http://10.0.0.1:30500 --owner m1@10.0.0.1:22")
+    assert command["create"].endswith(" mirror http://10.0.0.1:30500 --owner m1@10.0.0.1:22 --proof hello-world:latest")
     assert command["delete"].endswith(" remove --owner m1@10.0.0.1:22")
     assert all("\n" not in command[key] for key in ("create", "delete"))
     assert len(command["stdin"]) > 1000
@@ -237,7 +244,7 @@ def test_sudo_and_pending_changes_reach_the_command(recorder: Recorder) -> None:
     deploy(stack(nodes, docker_cache_allow_pending_changes="yes"))
     command = recorder.command("m1@10.0.0.1:22")
     assert command["create"].startswith("sudo -n python3 ")
-    assert command["create"].endswith(" --allow-pending-changes")
+    assert " --allow-pending-changes " in command["create"]
     assert command["delete"].endswith(" --allow-pending-changes")
 
 
@@ -558,8 +565,13 @@ def test_a_custom_registry_installs_nothing_but_the_nodes_mirrors(recorder: Reco
     deploy(stack(docker_cache_custom_registry="https://10.0.0.9:5000", docker_cache_entry_insecure="true"))
     assert {resource.typ for resource in recorder.resources} == {"docker-cache:nodes:NodeMirrors", COMMAND}
     assert recorder.command("w1@10.0.0.2:22")["create"].endswith(
-        " mirror https://10.0.0.9:5000 --owner w1@10.0.0.2:22 --insecure"
+        " mirror https://10.0.0.9:5000 --owner w1@10.0.0.2:22 --insecure --proof hello-world:latest"
     )
+
+
+def test_the_proof_can_be_switched_off(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_proof="false"))
+    assert "--proof" not in recorder.command("w1@10.0.0.2:22")["create"]
 
 
 def test_a_certificate_travels_with_the_script_and_is_named_by_its_fingerprint(recorder: Recorder) -> None:
@@ -590,7 +602,7 @@ def test_credentials_for_the_entry_travel_in_secret_and_on_no_command_line(recor
 def test_what_is_allowed_and_which_engines_are_chosen_stands_in_the_command(recorder: Recorder) -> None:
     deploy(stack(docker_cache_engines='["docker"]', docker_cache_allow_restart="true"))
     words = recorder.command("w1@10.0.0.2:22")["create"]
-    assert words.endswith(" --engines docker --allow-restart")
+    assert " --engines docker --allow-restart " in words
     assert "--allow-restart" not in recorder.command("w1@10.0.0.2:22")["delete"]
 
 

@@ -1,5 +1,6 @@
 """What `make check` is told by a node, and that looking leaves no trace there; the rules are those that `mirror` refuses by."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from on_node import check, errors, files
-from on_node.engine import Options
+from on_node import check, errors, files, mirror
 from rendering import node_command
 from tests.unit.messages import remember
+from tests.unit.test_on_node_containerd import PLAIN, REGISTRY
+from tests.unit.test_on_node_containerd import StandInNode as ContainerdNode
 from tests.unit.test_on_node_docker import ENTRY, OTHER, SECRET, StandInNode
 
 GIB = 1 << 30
@@ -286,10 +288,67 @@ def test_an_address_that_is_none_is_a_finding(node: StandInNode) -> None:
 def test_a_look_waits_for_a_run_that_is_at_work(node: StandInNode) -> None:
     node.apply()
     with node.in_effect(), files.locked(node.places), pytest.raises(errors.Trouble, match="another run"):
-        check.check(node.places, None, Options(None, frozenset(), allow_pending_changes=False, allow_restart=False))
+        check.check(node.places, None, mirror.options_of(argparse.Namespace(owner=None, allow_pending_changes=False)))
 
 
 def test_the_program_runs_by_the_loader() -> None:
     argv = [sys.executable, "-I", "-c", node_command.LOADER, ENTRY, "--surprise"]
     done = subprocess.run(argv, input=node_command.payload("check"), capture_output=True, check=False, text=True)
     assert (done.returncode, "usage: check" in done.stderr) == (2, True), "its command line is read"
+
+
+@pytest.fixture
+def containerd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerdNode:
+    root = tmp_path / "node"
+    return ContainerdNode(root, monkeypatch, PLAIN + REGISTRY.replace("/etc", f"{root}/etc"))
+
+
+def hosts_removed(node: ContainerdNode) -> None:
+    node.apply()
+    node.hosts.unlink()
+
+
+def hosts_by_the_administrator(node: ContainerdNode) -> None:
+    node.write(node.hosts, f'[host."{ENTRY}"]\n')
+
+
+@pytest.mark.parametrize(
+    ("story", "mirror", "settled", "left"),
+    [
+        (lambda _: None, "absent", False, "absent"),
+        (lambda node: node.apply(), "live", True, "live"),
+        (lambda node: node.apply(OTHER), "another", False, "live"),
+        (hosts_removed, "changed", False, "changed"),
+        (hosts_by_the_administrator, "foreign", True, "absent"),
+    ],
+)
+def test_containerd_tells_the_same_states(
+    containerd: ContainerdNode, story: Callable[[ContainerdNode], None], mirror: str, settled: bool, left: str
+) -> None:
+    story(containerd)
+    before = containerd.files()
+    with containerd.in_effect():
+        (engine,) = check.report([ENTRY], containerd.places)["engines"]
+        (unwanted,) = check.report([], containerd.places)["engines"]
+        left_out = check.report([ENTRY, "--engines", "docker"], containerd.places)["engines"]
+    assert containerd.files() == before, "a look changes nothing"
+    assert (engine["engine"], engine["mirror"], engine["settled"]) == ("containerd", mirror, settled)
+    assert (unwanted["mirror"], unwanted["settled"]) == (left, None)
+    assert [(each["mirror"], each["settled"]) for each in left_out] == ([] if left == "absent" else [(left, False)]), (
+        "an engine that is left out of those that get the mirror is to have nothing of ours"
+    )
+
+
+def test_a_containerd_that_would_ask_the_mirror_through_its_proxy_is_refused(containerd: ContainerdNode) -> None:
+    environment = Path(containerd.places.proc) / "300/environ"
+    environment.write_bytes(b"PATH=/bin\0HTTP_PROXY=http://u:s3cr3t@p\0no_proxy=10.0.0.9\0")
+    assert "containerd would ask the mirror through its proxy" in containerd.refused("mirror", ENTRY)
+    environment.write_bytes(b"HTTP_PROXY=http://p\0no_proxy=10.0.0.0/8\0")
+    containerd.apply()
+
+
+def test_a_disk_that_takes_no_hosts_toml_is_refused_before_any_write(
+    containerd: ContainerdNode, disk: SimpleNamespace
+) -> None:
+    disk.folder, disk.f_flag = "etc/containerd", os.ST_RDONLY
+    assert "docker.io: Read-only file system" in containerd.refused("mirror", ENTRY)

@@ -23,7 +23,7 @@ from on_node.files import digest
 from tests.unit.messages import remember
 
 ENTRY = "http://10.0.0.1:30500"
-OPTIONS = Options(owner=None, engines=frozenset(), allow_pending_changes=False, allow_restart=False)
+OPTIONS = Options(owner=None, engines=frozenset(), allow_pending_changes=False, allow_restart=False, proof_image=None)
 OTHER = "http://10.0.0.2:30500"
 STARTED = time.time() - 1000
 PLAIN = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "pause"\n'

@@ -273,6 +273,12 @@ def test_apply_puts_the_mirror_first_and_keeps_everything_else(
     assert node.leftovers() == [], "no temporary file stays"
 
 
+def test_a_generation_says_nothing_to_the_node(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node("{}")
+    node.apply()
+    assert "nothing touched" in node.apply(ENTRY, "--generation", "3"), "it only makes the command another one"
+
+
 def test_a_second_apply_touches_nothing(new_node: Callable[..., StandInNode]) -> None:
     node = new_node('{"debug": true}')
     node.apply()

@@ -14,6 +14,7 @@ from operations.engines import ask_engine
 from operations.proof import full_name, judge
 from operations.ssh import NodeError, Shell, connect
 from operations.stacks import StackName
+from rendering import node_command
 from settings.access import Access
 from settings.cluster import Cluster
 from settings.model import ENGINES
@@ -48,7 +49,7 @@ def test_only_answered_manifest_requests_count() -> None:
         (
             Counts(manifest_requests=1),
             False,
-            "failed: docker does not have the mirror (README: a node that drifted)",
+            "failed: docker does not have the mirror: `make check` tells more",
             False,
         ),
     ],
@@ -124,6 +125,12 @@ def test_a_command_is_roots_and_sudos_password_goes_by_standard_input(
     shell = Shell(access=replace(CLOSED, **changes), connection=cast("Any", SimpleNamespace(run=run)))
     asyncio.run(shell.run("docker", "info", seconds=1))
     assert seen == [line, text]
+    asyncio.run(shell.run_script("check", "http://h:1", certificate="PEM", seconds=1))
+    asks = "sudo_password" in changes
+    assert seen[2:] == [
+        node_command.command("http://h:1", sudo=shell.access.sudo, sudo_password=asks),
+        text + node_command.payload("check", "PEM"),
+    ]
 
 
 @pytest.mark.parametrize("program", ["docker", "podman"])

@@ -95,6 +95,8 @@ def test_a_disabled_cache_ignores_every_other_key_wrong_values_included(spelling
         ("docker_cache_azure_realm", "nowhere", 'docker_cache_azure_realm is "nowhere": use the cloud\'s domain, such as core.windows.net or core.chinacloudapi.cn'),
         ("docker_cache_azure_location", "West Europe", 'docker_cache_azure_location is "West Europe": use one of `az account list-locations --query [].name`, such as westeurope'),
         ("docker_cache_azure_resource_group", "a/b", 'docker_cache_azure_resource_group is "a/b": use a resource group\'s name: letters, digits, dashes, underscores, dots and brackets'),
+        ("docker_cache_generations", '{"w1": "x"}', 'docker_cache_generations.w1 is "x": use a whole number, such as 1'),
+        ("docker_cache_generations", '["w1"]', "docker_cache_generations is wrong: write a map"),
         ("docker_cache_azure_delete_unread_after_days", "0", 'docker_cache_azure_delete_unread_after_days is "0": use a number of days from 1 to 9999'),
         ("docker_cache_azure_identity_client_id", "me", 'docker_cache_azure_identity_client_id is "me": use an id such as 00000000-0000-0000-0000-000000000000'),
         ("docker_cache_azure_allowed_networks", '["203.0.113.7/32"]', 'docker_cache_azure_allowed_networks[0] is "203.0.113.7/32": use each address by itself, such as 203.0.113.7: Azure\'s firewall refuses /31 and /32'),

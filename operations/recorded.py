@@ -1,0 +1,57 @@
+"""What the stack's state says of the nodes: which have been given the mirror, and which one.
+
+Read from the state and not from the outputs, which an update that fails at one node leaves as they were for all.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from operations import stacks
+from operations.stacks import OperationError, StackName
+from rendering.node_command import as_result
+
+NODE_COMMAND = "docker-cache:nodes:NodeMirrors$command:remote:Command"
+PROGRAM = "mirror"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A node's Command, as it last succeeded. `state` is None where the state keeps it as a secret."""
+
+    urn: str
+    entry: str
+    state: str | None
+
+
+def read(stack: StackName) -> dict[str, Recorded]:
+    """By the nodes' identities. Raises OperationError."""
+    exported = stacks.run_quietly(stack.pulumi("stack", "export"))
+    if exported.returncode:
+        raise OperationError(f"pulumi can't read the state of {stack.name}: {exported.stderr.strip()}")
+    deployment: Mapping[str, Any] = json.loads(exported.stdout).get("deployment") or {}
+    return dict(of_node(item) for item in deployment.get("resources") or [] if is_of_node(item))
+
+
+def is_of_node(item: Mapping[str, Any]) -> bool:
+    """One that waits for its deletion, after its replacement, is none."""
+    words = str(item["urn"]).split("::")
+    return words[2] == NODE_COMMAND and not item.get("delete") and PROGRAM in create_words(item)
+
+
+def of_node(item: Mapping[str, Any]) -> tuple[str, Recorded]:
+    words, stdout = create_words(item), (item.get("outputs") or {}).get("stdout")
+    urn = str(item["urn"])
+    recorded = Recorded(
+        urn=urn,
+        entry=words[words.index(PROGRAM) + 1],
+        state=as_result(stdout)["state"] if isinstance(stdout, str) else None,
+    )
+    return urn.rpartition("::")[2], recorded
+
+
+def create_words(item: Mapping[str, Any]) -> list[str]:
+    create = (item.get("inputs") or {}).get("create")
+    return shlex.split(create) if isinstance(create, str) else []
