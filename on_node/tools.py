@@ -28,7 +28,7 @@ def run_tool(argv: Sequence[str], seconds: float, given: bytes = b"") -> Tuple[i
         )
     except subprocess.TimeoutExpired:
         raise Trouble(
-            "`{}` gave no answer in {:.0f} s; look at `journalctl -u docker`, mend docker, run again".format(
+            "`{}` gave no answer in {:.0f} s; look at its service's journal, mend it, run again".format(
                 argv[0], seconds
             )
         ) from None
