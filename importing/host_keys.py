@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from importing.result import Imported, NodeSettings, Setting
-from settings.access import bare_key
+from settings.host_keys import preferred_key
 
 KEYS = ("host_key", "host_key_path")
 
@@ -61,7 +61,7 @@ def changed(imported: Imported, known: Known, scanned: Scanned) -> list[Place]:
     found = []
     for place in places(imported):
         kept, answered = known.get((place.name, place.host), {}).get("host_key"), scanned.get((place.host, place.port))
-        if kept and answered and bare_key(kept) != bare_key(answered):
+        if kept and answered and preferred_key(kept) != preferred_key(answered):
             found.append(place)
     return found
 

@@ -7,18 +7,10 @@ from dataclasses import dataclass
 import asyncssh
 
 from importing.host_keys import Place
+from settings.host_keys import ALGORITHMS
 
 AT_ONCE = 32
 SECONDS = 5
-KINDS = [
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-]
-"""The first that the node has: docs/configuration.md asks for ed25519 keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +50,9 @@ async def scan_one(place: Place) -> Scanned:
     try:
         async with asyncio.timeout(SECONDS):
             # Without a configuration: the user's ~/.ssh/config may send it somewhere else.
-            key = await asyncssh.get_server_host_key(place.host, place.port, server_host_key_algs=KINDS, config=None)
+            key = await asyncssh.get_server_host_key(
+                place.host, place.port, server_host_key_algs=list(ALGORITHMS), config=None
+            )
     except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         return Scanned(place=place, problem=reason(error))
     if key is None:

@@ -15,7 +15,7 @@ from importing.document import Cluster, Kept
 from importing.existing import Existing
 from importing.findings import ImportProblems
 from importing.host_keys import Place
-from importing.result import NODES, Imported, Secret, Tree, plain
+from importing.result import NODES, Imported, Secret, Setting, Tree, plain
 from importing.sources import KUBECONFIG_NAMES, Sources, find_sources, import_files
 from importing.yaml_files import read_text
 from operations.host_key_scan import Progress, Scanned, scan
@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def produced(self) -> dict[str, Tree]:
-        given: dict[str, Tree] = {setting.key: setting.value for setting in self.cluster.settings}
+        given: dict[str, Tree] = {setting.key: setting.tree for setting in self.cluster.settings}
         return self.imported.values | given
 
     @property
@@ -208,15 +208,15 @@ def section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def taken(plan: Plan) -> Iterator[str]:
     for setting in (*plan.imported.settings, *plan.cluster.settings):
-        shown = next(document.show_tree(setting.key, setting.value, None, 0))
-        yield f"{shown}  ({setting.source})"
+        yield f"{in_one_line(setting)}  ({setting.source})"
     for node in plan.imported.nodes or ():
-        values = [
-            next(document.show_tree(item.key, item.value, None, 0))
-            for item in node.settings
-            if item.key not in host_keys.KEYS
-        ]
+        values = [in_one_line(item) for item in node.settings if item.key not in host_keys.KEYS]
         yield f"node {', '.join(values)}  ({node.settings[0].source})"
+
+
+def in_one_line(setting: Setting) -> str:
+    first, *below = document.show_tree(setting.key, setting.tree, None, 0)
+    return f"{first} {{{', '.join(line.strip() for line in below)}}}" if below else first
 
 
 def needs(after: Mapping[str, Tree]) -> list[str]:

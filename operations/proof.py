@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError
 from operations.ssh import NodeError, Shell, connect
@@ -168,7 +169,7 @@ def as_table(results: list[Result]) -> Table:
             result.mirror,
             "–" if result.seconds is None else f"{result.seconds:.2f}",
             "–" if result.bytes_served is None else f"{result.bytes_served:,}",
-            result.verdict,
+            Text(result.verdict),  # A text with brackets would be taken for markup.
             style=None if result.is_good else "red",
         )
     return table

@@ -7,7 +7,7 @@ import asyncssh
 
 from importing.host_keys import Place
 from operations.host_key_scan import Scanned, scan_all
-from settings.access import bare_key
+from settings.host_keys import preferred_key
 
 
 async def scan_server(kinds: list[str], progress: list[tuple[int, int]]) -> tuple[list[asyncssh.SSHKey], list[Scanned]]:
@@ -28,13 +28,13 @@ async def scan_server(kinds: list[str], progress: list[tuple[int, int]]) -> tupl
     return keys, found
 
 
-def test_an_ed25519_key_goes_before_others_and_comes_with_its_fingerprint() -> None:
+def test_the_key_that_pulumi_command_asks_for_first_is_taken_with_its_fingerprint() -> None:
     progress: list[tuple[int, int]] = []
     keys, (up, down, nowhere, wrong) = asyncio.run(
-        scan_server(["ssh-rsa", "ecdsa-sha2-nistp256", "ssh-ed25519"], progress)
+        scan_server(["ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256"], progress)
     )
-    assert up.key == bare_key(keys[2].export_public_key().decode())
-    assert up.fingerprint == f"ssh-ed25519 {keys[2].get_fingerprint()}"
+    assert up.key == preferred_key(keys[2].export_public_key().decode())
+    assert up.fingerprint == f"ecdsa-sha2-nistp256 {keys[2].get_fingerprint()}"
     assert down.key is None
     assert "Connect call failed" in down.problem or "refused" in down.problem
     assert nowhere.key is None
@@ -44,6 +44,6 @@ def test_an_ed25519_key_goes_before_others_and_comes_with_its_fingerprint() -> N
     assert sorted(progress) == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_a_node_without_an_ed25519_key_shows_what_it_has() -> None:
-    keys, (up, *_) = asyncio.run(scan_server(["ecdsa-sha2-nistp256"], []))
-    assert up.key == bare_key(keys[0].export_public_key().decode())
+def test_a_node_with_a_single_key_shows_what_it_has() -> None:
+    keys, (up, *_) = asyncio.run(scan_server(["ssh-ed25519"], []))
+    assert up.key == preferred_key(keys[0].export_public_key().decode())
