@@ -9,7 +9,7 @@ from importing.findings import Findings, Unusable
 from importing.login import Login
 from importing.result import Secret, Setting, Value
 
-STACKS = "docker_cache_ssh_bastion"
+BASTION = "docker_cache_ssh_bastion"
 PARTS = ("host", "user", "port", "private_key", "private_key_path", "password")
 
 
@@ -48,7 +48,7 @@ def hoist(ways: Sequence[Way | None]) -> tuple[tuple[Setting, ...], list[tuple[S
     if not counted:
         return (), [tuple(own(item, None)) for item in ways]
     shared = next(item for item in ways if item and item.parts == counted.most_common(1)[0][0])
-    stacks = Setting(key=STACKS, value=shared.value, source=shared.source)
+    stacks = Setting(key=BASTION, value=shared.value, source=shared.source)
     return (stacks,), [tuple(own(item, shared)) for item in ways]
 
 

@@ -64,18 +64,16 @@ class Access(Login):
 def resolve(settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]) -> tuple[Access, ...]:
     """Every node's access; what is wrong (unreadable files, nothing to sign in with, no host key) is added to the list."""
     found: list[str] = []
-    known_hosts = read_known_hosts(settings.docker_cache_ssh_known_hosts_path, base, found)
-    resolver = Resolver(
-        settings=settings,
-        base=base,
-        has_agent=bool(environment.get(AGENT_VARIABLE)),
-        known_hosts=known_hosts,
-        problems=found,
-    )
+    resolver = Resolver.of(settings, base, environment, found)
     shared = resolver.bastion(settings.docker_cache_ssh_bastion, BASTION)
     accesses = tuple(resolver.node(node, shared) for node in settings.docker_cache_nodes)
     problems += dict.fromkeys(found)
     return accesses
+
+
+def resolve_bastion(settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]) -> Hop | None:
+    """Of all nodes, where there is one."""
+    return Resolver.of(settings, base, environment, problems).bastion(settings.docker_cache_ssh_bastion, BASTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +94,16 @@ class Resolver:
     has_agent: bool
     known_hosts: KnownHosts | None
     problems: list[str]
+
+    @classmethod
+    def of(cls, settings: Settings, base: Path, environment: Mapping[str, str], problems: list[str]) -> "Resolver":
+        return cls(
+            settings=settings,
+            base=base,
+            has_agent=bool(environment.get(AGENT_VARIABLE)),
+            known_hosts=read_known_hosts(settings.docker_cache_ssh_known_hosts_path, base, problems),
+            problems=problems,
+        )
 
     def node(self, node: Node, shared: Hop | None) -> Access:
         """`shared` is the bastion of all nodes that do not say otherwise."""
