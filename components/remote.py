@@ -6,9 +6,15 @@ import pulumi
 from pulumi_command import remote
 
 from rendering import node_command
-from settings.access import Access
+from settings.access import Access, Hop
 
 DIAL_ATTEMPTS = 3
+DIAL_ATTEMPTS_THROUGH_BASTION = 0
+"""pulumi-command would try a failed handshake again on the channel that it has closed, and tell of that: `handshake failed: EOF`
+in the place of a wrong host key.
+"""
+DIAL_ATTEMPTS_OF_BASTION = 6
+"""All nodes knock at once, and a bastion's sshd turns some away (MaxStartups)."""
 INPUTS = [
     "add_previous_output_in_env", "connection", "create", "delete", "environment", "logging", "stdin", "triggers", "update",
 ]  # fmt: skip
@@ -32,11 +38,30 @@ def connection(access: Access) -> remote.ConnectionArgs:
         host=access.host,
         port=access.port,
         user=access.user,
-        private_key=pulumi.Output.secret(access.private_key) if access.private_key else None,
-        password=pulumi.Output.secret(access.password) if access.password else None,
+        private_key=secret(access.private_key),
+        private_key_password=secret(access.passphrase),
+        password=secret(access.password),
         host_key=access.host_key,
-        dial_error_limit=DIAL_ATTEMPTS,
+        dial_error_limit=DIAL_ATTEMPTS_THROUGH_BASTION if access.bastion else DIAL_ATTEMPTS,
+        proxy=proxy(access.bastion) if access.bastion else None,
     )
+
+
+def proxy(bastion: Hop) -> remote.ProxyConnectionArgs:
+    return remote.ProxyConnectionArgs(
+        host=bastion.host,
+        port=bastion.port,
+        user=bastion.user,
+        private_key=secret(bastion.private_key),
+        private_key_password=secret(bastion.passphrase),
+        password=secret(bastion.password),
+        host_key=bastion.host_key,
+        dial_error_limit=DIAL_ATTEMPTS_OF_BASTION,
+    )
+
+
+def secret(text: str | None) -> pulumi.Output[str] | None:
+    return pulumi.Output.secret(text) if text else None
 
 
 def run_on_node(name: str, access: Access, script: NodeScript, opts: pulumi.ResourceOptions) -> remote.Command:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from importing.findings import Findings, Found, Given, Unusable, first
 from importing.login import Login
-from importing.result import Secret, Setting, Value
+from importing.result import Secret, Setting
 
 DEFAULT_USER, DEFAULT_PORT = "root", "22"
 SHARED = "docker_cache_ssh_"
@@ -129,7 +129,7 @@ def most_common(keys: tuple[str, ...], accesses: Sequence[Access]) -> int:
     return next(number for number, item in enumerate(accesses) if texts(keys, item) == best)
 
 
-def is_default(key: str, value: Value) -> bool:
+def is_default(key: str, value: object) -> bool:
     return (key, value) in {("port", DEFAULT_PORT), ("sudo", FALSE)}
 
 

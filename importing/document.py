@@ -111,20 +111,22 @@ def render_node(node: NodeSettings, cipher: Cipher) -> Iterator[str]:
         yield f"{start}{setting.key}:{first}{comment}{newline}{rest}\n"
     if not (node.get("host_key") or node.get("host_key_path")):
         host = one_line(node.address or node.name)
-        yield f"      # host_key: what `ssh-keyscan -t ed25519 {host}` shows, once you know that it is right\n"
+        yield f"      # host_key: what `ssh-keyscan {host}` shows, once you know that it is right\n"
 
 
 def is_typed(setting: Setting) -> bool:
     """In a list pulumi keeps numbers and booleans as they are; a key of the stack is text."""
     value = setting.value
     return isinstance(value, str) and (
-        (setting.key in {"kube_master", "sudo"} and value in {"true", "false"})
+        (setting.key in {"kube_master", "sudo", "direct"} and value in {"true", "false"})
         or (setting.key == "port" and re.fullmatch(r"[1-9]\d{0,4}", value) is not None)
     )
 
 
-def render_value(value: Value, cipher: Cipher, indent: int) -> str:
+def render_value(value: Value | dict[str, Value], cipher: Cipher, indent: int) -> str:
     """What follows a key's colon."""
+    if isinstance(value, dict):
+        return "".join(f"\n{' ' * indent}{key}:{render_value(item, cipher, indent + 2)}" for key, item in value.items())
     if isinstance(value, Secret):
         return f"\n{' ' * indent}secure: {cipher(value.text)}"
     return f" {scalar(value)}"

@@ -1,13 +1,13 @@
 """kubespray's hosts.yml: an Ansible inventory in YAML, with group_vars and host_vars beside it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from importing.findings import Findings, Given, ImportProblems
+from importing.findings import Findings, Given, ImportProblems, Unusable
 from importing.groups import ALL, Group, Variable, Variables, chain
 from importing.host_names import expand
-from importing.login import Login, ansible_login
+from importing.login import Login, ansible_login, find_bastion
 from importing.variable_files import read_variable_files
 from importing.yaml_files import as_map, found, is_ini, read_mapping, read_text
 
@@ -27,6 +27,8 @@ class Host:
     is_kube_master: bool
     is_kube_node: bool
     login: Login
+    bastion: Login | Unusable | None = None
+    """The machine that it is reached through."""
     inside: Given | None = None
     node: Given | None = None
     source: str
@@ -50,15 +52,22 @@ def read_inventory(path: Path, findings: Findings) -> Inventory:
     host_names = list(dict.fromkeys(name for group in groups.values() for name in group.hosts))
     group_files = read_variable_files(path.parent / "group_vars", set(groups), findings)
     host_files = read_variable_files(path.parent / "host_vars", set(host_names), findings)
-    if any(group.name == BASTION and group.hosts for group in groups.values()):
-        findings.unusable.append(
-            f"{file}: {BASTION} goes through another machine: run docker-cache where the nodes are reached directly"
-        )
-    return Inventory(
-        hosts=tuple(
-            read_host(name, file, groups, group_files, host_files.get(name, {}), findings) for name in host_names
-        )
+    hosts = [read_host(name, file, groups, group_files, host_files.get(name, {}), findings) for name in host_names]
+    return Inventory(hosts=tuple(behind_bastion(hosts, list(groups.get(BASTION, Group(name=BASTION)).hosts))))
+
+
+def behind_bastion(hosts: Sequence[Host], bastions: Sequence[str]) -> Iterator[Host]:
+    """Kubespray goes to every node through the first host of the group `bastion`; a node's own arguments for ssh go first."""
+    gate = next((host for host in hosts if host.name in bastions[:1]), None)
+    if gate is None:
+        yield from hosts
+        return
+    login = replace(
+        gate.login, host=gate.login.host or Given(text=gate.name, source=f"{gate.source} (the name itself)")
     )
+    for host in hosts:
+        is_behind = host.name not in bastions and host.bastion is None
+        yield replace(host, bastion=login) if is_behind else host
 
 
 def refuse_ini(path: Path) -> None:
@@ -143,6 +152,7 @@ def read_host(
         is_kube_master=bool(spelled & MASTERS),
         is_kube_node=bool(spelled & NODES),
         login=ansible_login(values, origin, findings),
+        bastion=find_bastion(values, origin, findings),
         inside=inside[0] if inside else None,
         node=findings.usable(found(values.get(NODE_NAME), origin(NODE_NAME))),
         source=f"{file}: {name}",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from importing.findings import Findings, Found, Given, Unusable
+from importing.jumps import Jump, UnclearJumpError, find_jump
 from importing.yaml_files import found
 
 
@@ -49,8 +50,10 @@ UNUSABLE = {
 }
 """Variables with the values that come to the same here."""
 ANSIBLE_SSH = ("smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.sudo")
+UNCLEAR_JUMP = (
+    "goes through another machine in a way that can't be taken over: set docker_cache_ssh_bastion in the stack by hand"
+)
 JUMPS = ("ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_args")
-JUMP_OPTIONS = ("proxycommand", "proxyjump", "-j ")
 
 Origin = Callable[[str], str]
 """The place of a variable, by its name."""
@@ -60,6 +63,36 @@ def ansible_login(variables: Mapping[str, object], origin: Origin, findings: Fin
     """Of a host's variables, resolved already; what can't be used is reported."""
     report_unusable(variables, origin, findings)
     return Login(**{part: last_set(names, variables, origin, findings) for part, names in ANSIBLE.items()})
+
+
+def find_bastion(variables: Mapping[str, object], origin: Origin, findings: Findings) -> Login | Unusable | None:
+    """What Ansible gives to ssh as its arguments may lead through another machine."""
+    given = [item for name in JUMPS if (item := findings.usable(found(variables.get(name), origin(name))))]
+    jumps: dict[Jump, Given] = {}
+    for item in given:
+        try:
+            jump = find_jump(item.text)
+        except UnclearJumpError:
+            return Unusable(source=item.source, reason=UNCLEAR_JUMP)
+        if jump:
+            jumps[jump] = item
+    if len(jumps) > 1:
+        return Unusable(source=given[0].source, reason=UNCLEAR_JUMP)
+    return next((bastion_of(jump, item.source, findings) for jump, item in jumps.items()), None)
+
+
+def bastion_of(jump: Jump, source: str, findings: Findings) -> Login:
+    if jump.user is None:
+        findings.ignored.append(
+            f"{source} names no user on {jump.host}, where ssh takes whoever runs it: docker_cache_ssh_user is taken"
+        )
+
+    def given(text: str | None) -> Given | None:
+        return Given(text=text, source=source) if text else None
+
+    return Login(
+        host=given(jump.host), user=given(jump.user), port=given(jump.port), private_key_path=given(jump.key_path)
+    )
 
 
 def layout_login(machine: Mapping[str, object], place: str) -> Login:
@@ -86,9 +119,3 @@ def report_unusable(variables: Mapping[str, object], origin: Origin, findings: F
             findings.unusable.append(str(value))
         elif value and value.text not in (right, *ANSIBLE_SSH):
             findings.unusable.append(f'{value.source} is "{value.text}": {reason}')
-    for name in JUMPS:
-        value = found(variables.get(name), origin(name))
-        if isinstance(value, Given) and any(option in value.text.lower() for option in JUMP_OPTIONS):
-            findings.unusable.append(
-                f"{value.source} goes through another machine: run docker-cache where the nodes are reached directly"
-            )

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from importing import bastions
 from importing.access import Access, access, hoist
 from importing.config_yaml import Config
-from importing.findings import Findings, Found, Given, first
+from importing.findings import Findings, Found, Given, Unusable, first
 from importing.inventory import Host, Inventory
 from importing.layout import Layout, Machine
 from importing.login import Login
@@ -44,6 +45,10 @@ class Joined:
         )
 
     @property
+    def bastion(self) -> Login | Unusable | None:
+        return self.host.bastion if self.host else None
+
+    @property
     def inside(self) -> Given | None:
         """Its address in the cluster's network."""
         return (self.host.inside if self.host else None) or (self.machine.address if self.machine else None)
@@ -77,12 +82,16 @@ def merge(
     accesses = [access(sources(item, layout, config), item.name, findings) for item in ranked]
     has_nodes = layout is not None or inventory is not None
     hoisted = hoist(accesses if has_nodes else [access([config.login], "the nodes", findings)])
+    bastion, ways = bastions.hoist([bastions.way(item.bastion, findings) for item in ranked])
     settings = [
         *cache_settings(config.settings),
         *entry_settings(ranked, config, findings, node_port),
         *hoisted.shared,
+        *bastion,
     ]
-    nodes = [node(item, own, findings) for item, own in zip(ranked, hoisted.own, strict=False)]
+    nodes = [
+        node(item, (*own, *through), findings) for item, own, through in zip(ranked, hoisted.own, ways, strict=False)
+    ]
     warn_of_no_user(accesses, findings)
     return Imported(
         settings=tuple(settings),

@@ -21,8 +21,12 @@ class Setting:
     """One key with its value, and where that stands in the files."""
 
     key: str
-    value: Value
+    value: Value | dict[str, Value]
     source: str
+
+    @property
+    def tree(self) -> Tree:
+        return dict(self.value) if isinstance(self.value, dict) else self.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,7 @@ class NodeSettings:
     name: str
     settings: tuple[Setting, ...]
 
-    def get(self, key: str) -> Value | None:
+    def get(self, key: str) -> Value | dict[str, Value] | None:
         return next((setting.value for setting in self.settings if setting.key == key), None)
 
     @property
@@ -57,13 +61,13 @@ class Imported:
     @property
     def values(self) -> dict[str, Tree]:
         """The keys as the stack's configuration has them."""
-        values: dict[str, Tree] = {setting.key: setting.value for setting in self.settings}
+        values: dict[str, Tree] = {setting.key: setting.tree for setting in self.settings}
         if self.nodes is not None:
-            nodes: list[Tree] = [{item.key: item.value for item in node.settings} for node in self.nodes]
+            nodes: list[Tree] = [{item.key: item.tree for item in node.settings} for node in self.nodes]
             values[NODES] = nodes
         return values
 
-    def get(self, key: str) -> Value | None:
+    def get(self, key: str) -> Value | dict[str, Value] | None:
         return next((setting.value for setting in self.settings if setting.key == key), None)
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import yaml
 
 from importing import document, existing, host_keys
+from importing.bastions import BASTION
 from importing.document import Cluster, Kept
 from importing.existing import Existing
 from importing.findings import ImportProblems
 from importing.host_keys import Place
-from importing.result import NODES, Imported, Secret, Tree, plain
+from importing.result import NODES, Imported, Secret, Setting, Tree, plain
 from importing.sources import KUBECONFIG_NAMES, Sources, find_sources, import_files
 from importing.yaml_files import read_text
 from operations.host_key_scan import Progress, Scanned, scan
@@ -23,12 +24,13 @@ from operations.new_stack import check_name
 from operations.stack_folder import StackFolder, replace_file, stack_folder
 from operations.stacks import ROOT, OperationError, StackName
 from operations.terminal import confirm
+from settings.access import Hop, resolve_bastion
 from settings.cluster import ask_nothing, context_names
-from settings.loading import Disabled, SettingsError
+from settings.loading import Disabled, SettingsError, examine
 from settings.stack import PREFIX, read_stack
 
 IS_OFF = "enable_docker_cache is off: nothing is deployed until it is true"
-Scan = Callable[[Sequence[Place], Progress], list[Scanned]]
+Scan = Callable[[Sequence[Place], Progress, Hop | None], list[Scanned]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class Plan:
 
     @property
     def produced(self) -> dict[str, Tree]:
-        given: dict[str, Tree] = {setting.key: setting.value for setting in self.cluster.settings}
+        given: dict[str, Tree] = {setting.key: setting.tree for setting in self.cluster.settings}
         return self.imported.values | given
 
     @property
@@ -114,8 +116,9 @@ def make_plan(stack: StackName, options: Options, folder: StackFolder, scan_node
     )
     now, before = read_stack_file(stack, folder)
     imported = import_files(sources, **node_port(before))
-    known = known_host_keys(before)
-    scanned = scan_nodes(host_keys.places(imported), show_progress) if options.scan else []
+    known = host_keys.known_keys({key: plain(tree) for key, tree in before.items()})
+    places = host_keys.places(imported) if options.scan else []
+    scanned = scan_nodes(places, show_progress, known_bastion(before | imported.values, known)) if places else []
     answered = {(item.place.host, item.place.port): item.key for item in scanned if item.key}
     plan = Plan(
         imported=host_keys.with_host_keys(imported, known, answered),
@@ -141,10 +144,23 @@ def node_port(before: Mapping[str, Tree]) -> dict[str, str]:
     return {"node_port": port} if isinstance(port, str) and port else {}
 
 
-def known_host_keys(before: Mapping[str, Tree]) -> dict[tuple[str, str], dict[str, str]]:
-    nodes = before.get(NODES)
-    listed = [node for item in nodes if isinstance(node := plain(item), dict)] if isinstance(nodes, list) else []
-    return host_keys.known_keys(listed)
+def known_bastion(values: Mapping[str, Tree], known: host_keys.Known) -> Hop | None:
+    """The bastion of all nodes, where the stack has its host key: nothing is sent to one that is not known."""
+    bastion = values.get(BASTION)
+    if not isinstance(bastion, dict) or not known.get((BASTION, str(bastion.get("host")))):
+        return None
+    of_machine = {**bastion, **known[BASTION, str(bastion["host"])]}
+    texts = {key: as_text(tree) for key, tree in values.items() if key != NODES} | {
+        BASTION: as_text(of_machine),
+        "enable_docker_cache": "true",
+        "docker_cache_ssh_trust_any_host_key": "false",
+    }
+    examined = examine(texts.get)
+    if isinstance(examined, Disabled):
+        return None
+    problems: list[str] = []
+    hop = resolve_bastion(examined.settings, ROOT, os.environ, problems)
+    return None if problems else hop
 
 
 def find_cluster(options: Options, sources: Sources) -> Cluster:
@@ -208,20 +224,20 @@ def section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def taken(plan: Plan) -> Iterator[str]:
     for setting in (*plan.imported.settings, *plan.cluster.settings):
-        shown = next(document.show_tree(setting.key, setting.value, None, 0))
-        yield f"{shown}  ({setting.source})"
+        yield f"{in_one_line(setting)}  ({setting.source})"
     for node in plan.imported.nodes or ():
-        values = [
-            next(document.show_tree(item.key, item.value, None, 0))
-            for item in node.settings
-            if item.key not in host_keys.KEYS
-        ]
+        values = [in_one_line(item) for item in node.settings if item.key not in host_keys.KEYS]
         yield f"node {', '.join(values)}  ({node.settings[0].source})"
+
+
+def in_one_line(setting: Setting) -> str:
+    first, *below = document.show_tree(setting.key, setting.tree, None, 0)
+    return f"{first} {{{', '.join(line.strip() for line in below)}}}" if below else first
 
 
 def needs(after: Mapping[str, Tree]) -> list[str]:
     """What `make preview` would say, without asking the cluster. A stack that is off is looked at as if it were on."""
-    texts = {key: value if isinstance(value, str) else as_text(value) for key, value in after.items()}
+    texts = {key: as_text(value) for key, value in after.items()}
     try:
         if not isinstance(check(texts), Disabled):
             return []
@@ -235,6 +251,8 @@ def needs(after: Mapping[str, Tree]) -> list[str]:
 
 
 def as_text(tree: Tree) -> str:
+    if isinstance(tree, str):
+        return tree
     return tree.text if isinstance(tree, Secret) else json.dumps(plain(tree))
 
 

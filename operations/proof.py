@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError
 from operations.engines import ASK_SECONDS, Engine, ask_engine
@@ -114,7 +115,7 @@ def as_table(results: Iterable[Result]) -> Table:
             result.mirror,
             "–" if result.seconds is None else f"{result.seconds:.2f}",
             "–" if result.bytes_served is None else f"{result.bytes_served:,}",
-            result.verdict,
+            Text(result.verdict),  # A text with brackets would be taken for markup.
             style=None if result.is_good else "red",
         )
     return table

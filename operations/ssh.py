@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import asyncssh
 
 from rendering import node_command
-from settings.access import Access
+from settings.access import Access, Hop, Login
+from settings.host_keys import algorithms_of, fingerprint
+from settings.private_keys import load_private_key
 
 CONNECT_SECONDS = 15
 
@@ -59,32 +61,60 @@ class Shell:
 
 @contextlib.asynccontextmanager
 async def connect(access: Access) -> AsyncIterator[Shell]:
-    """Sign in. Raises NodeError with the reason."""
-    try:
-        connection = await asyncio.wait_for(
-            asyncssh.connect(
-                access.host,
-                access.port,
-                username=access.user,
-                password=access.password,
-                client_keys=[asyncssh.import_private_key(access.private_key)] if access.private_key else (),
-                known_hosts=known_host(access),
-                config=None,
-            ),
-            CONNECT_SECONDS,
-        )
-    except (asyncssh.Error, asyncssh.KeyImportError, OSError) as error:
-        raise NodeError(
-            f"{access.user}@{access.host}:{access.port} can't be reached: {str(error) or type(error).__name__}"
-        ) from error
-    async with connection:
+    """Sign in, through the node's bastion if it has one. Raises NodeError with the reason."""
+    async with contextlib.AsyncExitStack() as stack:
+        tunnel = None
+        if access.bastion:
+            tunnel = await stack.enter_async_context(await dial(access.bastion, None))
+        connection = await stack.enter_async_context(await dial(access, tunnel))
         yield Shell(access=access, connection=connection)
 
 
-def known_host(access: Access) -> asyncssh.SSHKnownHosts | None:
-    """The one key that the node may show; None trusts any, as the settings then say."""
-    if access.host_key is None:
-        return None
-    return asyncssh.import_known_hosts(
-        f"[{access.host}]:{access.port} {access.host_key}\n{access.host} {access.host_key}\n"
+async def dial(login: Access | Hop, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+    """Raises NodeError with the reason."""
+    guard = HostKeyGuard()
+    opening = asyncssh.connect(
+        login.host,
+        login.port,
+        tunnel=tunnel,
+        username=login.user,
+        password=login.password,
+        client_keys=[load_private_key(login.private_key, login.passphrase)] if login.private_key else (),
+        known_hosts=known_host(login),
+        server_host_key_algs=list(algorithms_of(login.host_key)) if login.host_key else "default",
+        client_factory=lambda: guard,
+        config=None,
     )
+    try:
+        return await asyncio.wait_for(opening, CONNECT_SECONDS)
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise NodeError(another_host_key(login, guard.shown)) from error
+    except (asyncssh.Error, asyncssh.KeyImportError, OSError) as error:
+        which = "the bastion " if isinstance(login, Hop) else ""
+        raise NodeError(
+            f"{which}{login.user}@{login.host}:{login.port} can't be reached: {str(error) or type(error).__name__}"
+        ) from error
+
+
+class HostKeyGuard(asyncssh.SSHClient):
+    """Remembers the key that a server has shown, where it is not the one that it has to show."""
+
+    shown = ""
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+        self.shown = f"{key.get_algorithm()} {key.get_fingerprint()}"
+        return False
+
+
+def another_host_key(login: Access | Hop, shown: str) -> str:
+    expected = fingerprint(login.host_key or "")
+    return (
+        f"{login.user}@{login.host}:{login.port} shows the host key {shown}, where {expected} is expected: if the machine was "
+        f"installed anew, set {login.place}.host_key (or its line in the file of known hosts) to the key that it has now, once "
+        "you have compared the fingerprint on its console; if not, somebody else may answer there"
+    )
+
+
+def known_host(login: Login) -> tuple[list[asyncssh.SSHKey], list[str], list[str]] | None:
+    """The one key that the machine may show; None trusts any, as the settings then say."""
+    return ([asyncssh.import_public_key(login.host_key)], [], []) if login.host_key else None

@@ -70,7 +70,7 @@ MACHINES = (
     Machine(
         name="hub",
         address="10.30.0.2",
-        units=("dnsmasq", "upstream", "hub"),
+        units=("ssh", "dnsmasq", "upstream", "hub"),
         binds={BIN / "registry": "/opt/tools"},
         volumes=("/var/lib/hub",),
     ),

@@ -5,9 +5,10 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterator
 from urllib.parse import urlsplit
 
+from settings.access import Access
 from settings.htpasswd import parse_htpasswd
 from settings.loading import ALIASES, is_secret
-from settings.model import SECRET_KEYS, Node, Settings
+from settings.model import SECRET_KEYS, Machine, Settings
 
 ACCOUNT_KEY_BYTES = 64
 CACHE_KEYS = (
@@ -20,9 +21,11 @@ CACHE_KEYS = (
 """Keys of the cache itself that somebody who sets them expects to count."""
 
 
-def cautions(settings: Settings, plain_keys: Collection[str], azure_account_key: str | None) -> list[str]:
-    """All warnings; `plain_keys` are the given keys that the configuration file holds without encryption, and the account's key
-    is the one in use, given as text or by a file.
+def cautions(
+    settings: Settings, plain_keys: Collection[str], azure_account_key: str | None, accesses: Collection[Access] = ()
+) -> list[str]:
+    """All warnings; `plain_keys` are the given keys that the stack's file holds without encryption, the account's key is the one
+    in use, given as text or by a file, and `accesses` are all nodes'.
     """
     of_the_cache = [] if settings.docker_cache_custom_registry else [line for find in CACHE for line in find(settings)]
     of_the_nodes = [line for find in NODES for line in find(settings)]
@@ -30,8 +33,10 @@ def cautions(settings: Settings, plain_keys: Collection[str], azure_account_key:
         *of_the_cache,
         *account_key_length(settings, azure_account_key),
         *of_the_nodes,
+        *any_host_key(accesses),
         *(in_plain_text(key) for key in plain_keys if must_be_secret(key)),
         *in_nodes(settings, plain_keys),
+        *in_bastion(settings, plain_keys),
     ]
 
 
@@ -113,9 +118,12 @@ def restart_of_containerd(settings: Settings) -> Iterator[str]:
         )
 
 
-def any_host_key(settings: Settings) -> Iterator[str]:
-    unknown = [node.name for node in settings.docker_cache_nodes if not (node.host_key or node.host_key_path)]
-    if settings.docker_cache_ssh_trust_any_host_key and unknown:
+def any_host_key(accesses: Collection[Access]) -> Iterator[str]:
+    """Only a stack that asks for it by name has machines whose key is not known."""
+    hops = dict.fromkeys(access.bastion for access in accesses if access.bastion)
+    unknown = [hop.place for hop in hops if hop.host_key is None]
+    unknown += [access.name for access in accesses if access.host_key is None]
+    if unknown:
         yield (
             "docker_cache_ssh_trust_any_host_key is on: commands run as root on whoever answers at the addresses of "
             f"{listed(unknown)}; give them a host_key"
@@ -149,13 +157,24 @@ def must_be_secret(key: str) -> bool:
 
 def in_nodes(settings: Settings, plain_keys: Collection[str]) -> Iterator[str]:
     """Who encrypts one value in the list makes all of it a secret to the engine: then it is not among the plain keys."""
-    keys = SECRET_KEYS & set(Node.model_fields)
-    secret = [node.name for node in settings.docker_cache_nodes if any(getattr(node, key) for key in keys)]
+    secret = [node.name for node in settings.docker_cache_nodes if has_secrets(node) or has_secrets(node.bastion)]
     if "docker_cache_nodes" in plain_keys and secret:
         yield (
             f"docker_cache_nodes has secrets without encryption, of {listed(secret)}: "
             "`pulumi config set --secret --path 'docker-cache:docker_cache_nodes[0].password'` asks for one and encrypts it"
         )
+
+
+def in_bastion(settings: Settings, plain_keys: Collection[str]) -> Iterator[str]:
+    if "docker_cache_ssh_bastion" in plain_keys and has_secrets(settings.docker_cache_ssh_bastion):
+        yield (
+            "docker_cache_ssh_bastion has secrets without encryption: "
+            "`pulumi config set --secret --path 'docker-cache:docker_cache_ssh_bastion.password'` asks for one and encrypts it"
+        )
+
+
+def has_secrets(machine: Machine | None) -> bool:
+    return any(getattr(machine, key, None) for key in SECRET_KEYS)
 
 
 def in_plain_text(key: str) -> str:
@@ -189,7 +208,6 @@ NODES: tuple[Find, ...] = (
     entry_in_the_clear,
     unverified_entry,
     restart_of_containerd,
-    any_host_key,
     forgotten_nodes,
     unused_keys,
 )

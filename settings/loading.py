@@ -2,19 +2,23 @@
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import get_origin
+from typing import get_args, get_origin
 
 import pydantic
 from pydantic_core import ErrorDetails
 
-from settings.model import SECRET_KEYS, Settings
+from settings.model import SECRET_KEYS, Bastion, Settings
 from settings.rules import problems_across
 from settings.values import parse_bool
 
-OBJECT_KEYS = frozenset(
-    name for name, field in Settings.model_fields.items() if get_origin(field.annotation) in {tuple, dict}
+LIST_KEYS = frozenset(name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is tuple)
+MAP_KEYS = frozenset(
+    name
+    for name, field in Settings.model_fields.items()
+    if get_origin(field.annotation) is dict or Bastion in get_args(field.annotation)
 )
 """Keys that hold a list or a map, which the engine hands on as JSON."""
 ALIASES = {
@@ -27,8 +31,8 @@ ALIASES = {
 NEARLY = 0.9
 """The likeness that makes a key a misspelling. The original's own keys that are not read here are less alike."""
 LIST_OF_NODES = "write a list of maps with name and host, see docs/configuration.md"
+BASTION = "write a map with host, see docs/configuration.md"
 OUR_WORDS = {
-    "model_type": LIST_OF_NODES,
     "string_type": "write it as text, in quotes",
     "dict_type": "write a map",
 }
@@ -126,7 +130,7 @@ def collect(read: Read) -> Collected:
             problems[key] = two_values(key, text, alias)
         elif text or alias:
             try:
-                values[key] = parse_object(key, text or alias or "") if key in OBJECT_KEYS else text or alias
+                values[key] = parse_object(key, text or alias or "") if key in LIST_KEYS | MAP_KEYS else text or alias
             except ValueError as error:
                 problems[key] = str(error)
     return Collected(values=values, problems=problems)
@@ -143,7 +147,9 @@ def parse_object(key: str, text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        raise ValueError(f"{key} is not a list: see docs/configuration.md for its form") from None
+        raise ValueError(
+            f"{key} is not {'a map' if key in MAP_KEYS else 'a list'}: see docs/configuration.md for its form"
+        ) from None
 
 
 def describe(details: ErrorDetails, read: Read) -> list[str]:
@@ -151,10 +157,13 @@ def describe(details: ErrorDetails, read: Read) -> list[str]:
     message = details["msg"].removeprefix("Value error, ")
     key = place(details["loc"], read)
     if details["type"] == "missing":
-        return [f"{key} is missing: each node needs it, see docs/configuration.md"]
+        who = "each node" if re.fullmatch(r"docker_cache_nodes\[[^\]]*\]\.\w+", key) else "a bastion"
+        return [f"{key} is missing: {who} needs it, see docs/configuration.md"]
     if details["type"] == "extra_forbidden":
         return [f"{key} is not a key that is known here: see docs/configuration.md"]
     message = OUR_WORDS.get(details["type"], message)
+    if details["type"] == "model_type":
+        message = BASTION if key.endswith("bastion") else LIST_OF_NODES
     if details["type"] == "tuple_type":
         message = LIST_OF_NODES if key == "docker_cache_nodes" else "write a list"
     if details["type"] == "literal_error":

@@ -51,21 +51,33 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True)
 
 
-class Node(Model):
-    """One node of the cluster: how to reach it. What is not given here comes from the `docker_cache_ssh_…` keys."""
+class Machine(Model):
+    """How one machine is reached over ssh. What is not given here comes from the `docker_cache_ssh_…` keys."""
 
-    name: NodeName
     host: Host
-    kube_master: Bool = False
     user: User | None = None
     port: Port | None = None
     private_key: SecretStr | None = None
     private_key_path: str | None = None
+    private_key_passphrase: OneLine | None = None
     password: SecretStr | None = None
-    sudo: Bool | None = None
-    sudo_password: OneLine | None = None
     host_key: str | None = None
     host_key_path: str | None = None
+
+
+class Bastion(Machine):
+    """A machine that nodes are reached through."""
+
+
+class Node(Machine):
+    """One node of the cluster."""
+
+    name: NodeName
+    kube_master: Bool = False
+    sudo: Bool | None = None
+    sudo_password: OneLine | None = None
+    bastion: Bastion | None = None
+    direct: Bool = False
 
 
 class Settings(Model):
@@ -126,10 +138,13 @@ class Settings(Model):
     docker_cache_ssh_port: Port = 22
     docker_cache_ssh_private_key: SecretStr | None = None
     docker_cache_ssh_private_key_path: str | None = None
+    docker_cache_ssh_private_key_passphrase: OneLine | None = None
     docker_cache_ssh_password: SecretStr | None = None
     docker_cache_ssh_sudo: Bool = False
     docker_cache_ssh_sudo_password: OneLine | None = None
+    docker_cache_ssh_known_hosts_path: str | None = None
     docker_cache_ssh_trust_any_host_key: Bool = False
+    docker_cache_ssh_bastion: Bastion | None = None
     docker_cache_engines: tuple[Engine, ...] = ENGINES
     docker_cache_allow_pending_changes: Bool = False
     docker_cache_allow_restart: Bool = False
@@ -194,6 +209,9 @@ def holds_secret(annotation: object) -> bool:
 
 
 SECRET_KEYS = frozenset(
-    name for model in (Settings, Node) for name, field in model.model_fields.items() if holds_secret(field.annotation)
+    name
+    for model in (Settings, Node, Bastion)
+    for name, field in model.model_fields.items()
+    if holds_secret(field.annotation)
 )
 """Keys of the stack and of its nodes whose values are never shown."""

@@ -66,6 +66,12 @@ def unknown_names(settings: Settings) -> Iterator[str]:
         yield f'docker_cache_canary is "{canary}", which docker_cache_forget_nodes has too: use the name of another node'
 
 
+def bastion_or_direct(settings: Settings) -> Iterator[str]:
+    for node in settings.docker_cache_nodes:
+        if node.bastion and node.direct:
+            yield f"docker_cache_nodes[{node.name}] has a bastion and direct: true: keep one of the two"
+
+
 def without_master(settings: Settings) -> Iterator[str]:
     if settings.first_master or not settings.docker_cache_nodes or settings.docker_cache_custom_registry:
         return
@@ -211,6 +217,7 @@ RULES = (
     Rule(keys=("docker_cache_kube_context", REGISTRY), find=missing_context),
     Rule(keys=(NODES, FORGOTTEN, "docker_cache_ssh_port"), find=duplicates),
     Rule(keys=(NODES, FORGOTTEN, "docker_cache_canary"), find=unknown_names),
+    Rule(keys=(NODES,), find=bastion_or_direct),
     Rule(keys=(*ENTRY, BACKEND, *CLAIMS), find=without_master),
     Rule(
         keys=(

@@ -20,7 +20,10 @@ SSH_KEYS = frozenset(
         "docker_cache_forget_nodes",
         "docker_cache_ssh_private_key",
         "docker_cache_ssh_private_key_path",
+        "docker_cache_ssh_private_key_passphrase",
         "docker_cache_ssh_password",
+        "docker_cache_ssh_known_hosts_path",
+        "docker_cache_ssh_bastion",
         "docker_cache_ssh_trust_any_host_key",
     }
 )
@@ -102,5 +105,5 @@ def read_stack(
         forgotten=tuple(node for node in nodes if node.name not in kept),
         entry_ca=entry_ca,
         azure_account_key=azure_account_key,
-        cautions=(*cautions(settings, plain, azure_account_key), *answer.cautions),
+        cautions=(*cautions(settings, plain, azure_account_key, nodes), *answer.cautions),
     )

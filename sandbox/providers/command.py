@@ -160,12 +160,18 @@ def checked_inputs(news: Properties) -> Checked:
     failures = []
     connection = reveal(news.get("connection"))
     if isinstance(connection, dict):
-        inputs["connection"] = secret({**_CONNECTION_DEFAULTS, **connection})
+        inputs["connection"] = secret(_with_defaults(connection))
         if not connection.get("host"):
             failures.append(("connection.host", "Missing required field 'host'"))
     elif connection is None:
         failures.append(("connection", "Missing required field 'connection'"))
     return Checked(inputs, (*failures, *_logging_failures(news)))
+
+
+def _with_defaults(connection: Properties) -> Properties:
+    proxy = connection.get("proxy")
+    proxied: Properties = {"proxy": {**_CONNECTION_DEFAULTS, **proxy}} if isinstance(proxy, dict) else {}
+    return {**_CONNECTION_DEFAULTS, **connection, **proxied}
 
 
 def checked_local_inputs(news: Properties) -> Checked:

@@ -25,6 +25,16 @@ _UNLIMITED = -1
 _FIRST_DELAY_SECONDS = 0.1
 _DELAY_FACTOR = 1.5
 _LONGEST_DELAY_SECONDS = 5.0
+# As golang.org/x/crypto/ssh asks for them (defaultHostKeyAlgos), whatever key is expected.
+_HOST_KEY_ALGORITHMS = [
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-256",
+    "rsa-sha2-512",
+    "ssh-rsa",
+    "ssh-ed25519",
+]
 
 _Dialled = TypeVar("_Dialled")
 
@@ -102,26 +112,43 @@ class Dialler:
 
     async def connect(self, endpoint: Endpoint) -> asyncssh.SSHClientConnection:
         """Dial the machine, through its proxy if it has one."""
-        tunnel = None
-        if endpoint.proxy is not None:
-            tunnel = await self._dial(endpoint.proxy, "Dial proxy", None)
-        return await self._dial(endpoint, "Dial", tunnel)
+        if endpoint.proxy is None:
+            return await self._dial(endpoint, "Dial", None)
+        try:
+            proxy = await self._dial(endpoint.proxy, "Dial proxy", None)
+            return await self._dial(endpoint, "Dial from proxy", proxy)
+        except SshError as error:
+            message = f"proxy: {error}"
+            raise SshError(message) from error
 
     async def _dial(
         self, endpoint: Endpoint, label: str, tunnel: asyncssh.SSHClientConnection | None
     ) -> asyncssh.SSHClientConnection:
         address = self.boundary.admit(endpoint.host)
         options = await _options(endpoint, self.stack)
+        shaken = False
 
         async def attempt() -> asyncssh.SSHClientConnection:
+            nonlocal shaken
+            if shaken:
+                # The plugin shakes hands again on the channel that the failed handshake has closed.
+                raise _ClosedChannelError
             # The address, not the name: what the boundary has admitted is what is dialled.
             opening = asyncssh.connect(address, port=endpoint.port, tunnel=tunnel, **options)
-            return await asyncio.wait_for(opening, endpoint.dial_timeout or None)
+            try:
+                return await asyncio.wait_for(opening, endpoint.dial_timeout or None)
+            except asyncssh.Error as error:
+                shaken = tunnel is not None and not isinstance(error, asyncssh.ChannelOpenError)
+                raise
 
         connection = await _persistently(attempt, endpoint, label, self.report)
         self.stack.push_async_callback(connection.wait_closed)
         self.stack.callback(connection.close)
         return connection
+
+
+class _ClosedChannelError(Exception):
+    """A handshake on a channel that is closed."""
 
 
 async def _options(endpoint: Endpoint, stack: AsyncExitStack) -> dict[str, Any]:
@@ -137,6 +164,7 @@ async def _options(endpoint: Endpoint, stack: AsyncExitStack) -> dict[str, Any]:
         "client_keys": keys or None,
         "agent_path": None,
         "known_hosts": ([_host_key(endpoint)], [], []) if endpoint.host_key else None,
+        "server_host_key_algs": _HOST_KEY_ALGORITHMS,
         "config": None,
         "login_timeout": None,
     }
@@ -176,7 +204,7 @@ async def _persistently(
     while True:
         try:
             return await attempt()
-        except (OSError, TimeoutError, asyncssh.Error) as error:
+        except (OSError, TimeoutError, asyncssh.Error, _ClosedChannelError) as error:
             if limit > _UNLIMITED and failures + 1 > limit:
                 reason = f"after {failures} failed attempts: {_dial_error(endpoint, error)}"
                 message = f'failed to dial "{endpoint.address}": {reason}'
@@ -188,6 +216,10 @@ async def _persistently(
 
 
 def _dial_error(endpoint: Endpoint, error: Exception) -> str:
+    if isinstance(error, _ClosedChannelError):
+        return "ssh: handshake failed: EOF"
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return f"ssh: rejected: connect failed ({error.reason})"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return "ssh: handshake failed: ssh: host key mismatch"
     if isinstance(error, asyncssh.PermissionDenied):

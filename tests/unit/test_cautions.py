@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from settings.access import resolve
 from settings.azure import read_account_key
 from settings.cautions import cautions
 from settings.cluster import Answer
@@ -20,7 +21,7 @@ AZURE = {"docker_cache_storage_backend": "azure", "docker_cache_azure_account_na
 def said(*plain: str, **keys: str) -> list[str]:
     settings = load(configuration(None, **keys).get)
     assert isinstance(settings, Settings)
-    return cautions(settings, plain, read_account_key(settings, Path(), []))
+    return cautions(settings, plain, read_account_key(settings, Path(), []), resolve(settings, Path(), {}, []))
 
 
 def test_an_ordinary_stack_is_warned_of_nothing() -> None:

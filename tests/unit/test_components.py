@@ -18,7 +18,7 @@ from pulumi.runtime.mocks import MockMonitor
 from components.arguments import node_mirrors_args, registry_cache_args
 from components.node_mirrors import NodeMirrors
 from components.registry_cache import RegistryCache
-from settings.access import Access
+from settings.access import Access, Hop
 from settings.azure import read_account_key
 from settings.cluster import Cluster
 from settings.loading import load
@@ -237,6 +237,37 @@ def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_st
     assert "triggers" not in command, "a trigger replaces, and the old delete would take the new entry out"
     assert command["addPreviousOutputInEnv"] is False, "sshd would refuse the variable"
     assert command["connection"]["hostKey"] == HOST_KEY
+
+
+def test_a_bastion_is_the_commands_proxy_with_its_own_host_key_and_secrets(recorder: Recorder) -> None:
+    hop = Hop(
+        place="docker_cache_ssh_bastion",
+        host="gate",
+        port=2222,
+        user="jump",
+        host_key=HOST_KEY,
+        private_key="bastions-key",
+        passphrase="opens",
+        password="pass",
+    )
+    subject = stack()
+    first, second = subject.nodes
+    deploy(replace(subject, nodes=(replace(first, bastion=hop, passphrase="opens it"), second)))
+    connection = recorder.command("m1@10.0.0.1:22")["connection"]
+    assert connection["privateKeyPassword"] == "opens it"
+    assert connection["dialErrorLimit"] == 0, "a second handshake on one channel would hide the first one's reason"
+    assert connection["proxy"] == {
+        "host": "gate",
+        "port": 2222,
+        "user": "jump",
+        "hostKey": HOST_KEY,
+        "privateKey": "bastions-key",
+        "privateKeyPassword": "opens",
+        "password": "pass",
+        "dialErrorLimit": 6,
+        "perDialTimeout": 15,
+    }
+    assert "proxy" not in recorder.command("w1@10.0.0.2:22")["connection"]
 
 
 def test_sudo_and_pending_changes_reach_the_command(recorder: Recorder) -> None:

@@ -3,7 +3,7 @@
 import base64
 import itertools
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from operations import stacks
 from operations.host_key_scan import Progress, Scanned
 from operations.import_stack import Options
 from operations.stacks import OperationError, StackName
+from settings.access import Hop
 from tests.unit.import_files import AZURE_CONFIG, CONFIG, HOSTS, LAYOUT, write
 from tests.unit.messages import remember
 from tests.unit.stacks import HOST_KEY, KUBECONFIG, PRIVATE_KEY
@@ -97,10 +98,12 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: str | None) -> list[str]:
     return asked
 
 
-def scan_of(keys: Mapping[str, str]) -> Callable[[Sequence[Place], Progress], list[Scanned]]:
-    """A scan in which the hosts with a key answer."""
+def scan_of(keys: Mapping[str, str], bastions: list[Hop | None] | None = None) -> command.Scan:
+    """A scan in which the hosts with a key answer; it remembers the bastion that it was given."""
 
-    def scan(places: Sequence[Place], _progress: Progress) -> list[Scanned]:
+    def scan(places: Sequence[Place], _progress: Progress, bastion: Hop | None) -> list[Scanned]:
+        if bastions is not None:
+            bastions.append(bastion)
         return [
             Scanned(place=place, key=keys[place.host], fingerprint="ssh-ed25519 SHA256:abc")
             if place.host in keys
@@ -266,7 +269,7 @@ def test_what_is_kept_stays_one_over_many_imports(tmp_path: Path, pulumi: Readab
     for line in (
         "# Our cluster in Graz.",
         "# the other one is for tests",
-        "# host_key: what `ssh-keyscan -t ed25519 10.0.0.3`",
+        "# host_key: what `ssh-keyscan 10.0.0.3`",
         "# The stack prod",
     ):
         assert text.count(line) == 1, line
@@ -377,7 +380,7 @@ def test_host_keys_are_learnt_and_their_fingerprints_shown(tmp_path: Path, capsy
         node.get("host_key") for node in yaml.safe_load(written(tmp_path))["config"]["docker-cache:docker_cache_nodes"]
     ]
     assert keys == [HOST_KEY, HOST_KEY, None]
-    assert "# host_key: what `ssh-keyscan -t ed25519 10.0.0.3` shows" in written(tmp_path)
+    assert "# host_key: what `ssh-keyscan 10.0.0.3` shows" in written(tmp_path)
 
 
 @pytest.mark.usefixtures("pulumi")
@@ -394,6 +397,58 @@ def test_a_known_host_key_stays_and_another_one_is_a_warning(
     assert HOST_KEY in written(tmp_path)
     assert other not in written(tmp_path)
     assert "nothing to change" in shown, "without a scan, too, known keys stay"
+
+
+BASTION_HOSTS = """\
+all:
+  hosts:
+    n1: {ansible_host: 10.0.0.1}
+    gate: {ansible_host: 1.2.3.4, ansible_user: jump, ansible_password: bastions-pass}
+  children:
+    kube_control_plane: {hosts: {n1: }}
+    bastion: {hosts: {gate: }}
+"""
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_a_bastion_is_entered_to_learn_host_keys_once_its_own_is_in_the_stack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files(tmp_path, hosts=BASTION_HOSTS)
+    seen: list[Hop | None] = []
+    options = Options(folder=str(tmp_path / "files"), yes=True)
+    assert command.import_stack(STACK, options, scan_nodes=scan_of({"1.2.3.4": HOST_KEY}, seen)) == 0
+    shown = capsys.readouterr().out
+    assert "docker_cache_ssh_bastion: {host: 1.2.3.4, user: jump, password: [secret], host_key: " in shown
+    assert "bastions-pass" not in shown + written(tmp_path)
+    assert "docker_cache_ssh_bastion 1.2.3.4:22 ssh-ed25519 SHA256:abc" in shown
+    bastion = yaml.safe_load(written(tmp_path))["config"]["docker-cache:docker_cache_ssh_bastion"]
+    assert bastion["host_key"] == HOST_KEY
+    assert set(bastion["password"]) == {"secure"}
+
+    keys = {"1.2.3.4": HOST_KEY, "10.0.0.1": HOST_KEY}
+    assert command.import_stack(STACK, options, scan_nodes=scan_of(keys, seen)) == 0
+    unknown, known = seen
+    assert unknown is None, "nothing is sent to a bastion that is not known"
+    assert known is not None
+    assert (known.host, known.user, known.password, known.host_key) == ("1.2.3.4", "jump", "bastions-pass", HOST_KEY)
+    text = written(tmp_path)
+    assert text.count(HOST_KEY) == 2
+    capsys.readouterr()
+    assert command.import_stack(STACK, options, scan_nodes=scan_of({}, seen)) == 0
+    assert "nothing to change" in capsys.readouterr().out, "known keys stay, the bastion's too"
+    assert written(tmp_path) == text
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_a_bastion_with_another_host_key_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files(tmp_path, hosts=BASTION_HOSTS)
+    run(tmp_path, scan={"1.2.3.4": HOST_KEY})
+    capsys.readouterr()
+    run(tmp_path, scan={"1.2.3.4": HOST_KEY.replace("AAAAIO3H", "AAAAIO3X")})
+    shown = capsys.readouterr().out
+    assert "ANOTHER host key than the stack has" in shown
+    assert "\n  docker_cache_ssh_bastion 1.2.3.4:22\n" in shown
 
 
 @pytest.mark.usefixtures("pulumi")

@@ -1,11 +1,13 @@
 """kubespray's hosts.yml: groups, variables, their order of precedence, and the files beside it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from importing.findings import ImportProblems
 from importing.host_names import expand
+from importing.result import Secret
 from tests.unit.import_files import HOSTS, imported, nodes, values, write
 
 NEW_SPELLING = """\
@@ -264,8 +266,9 @@ def test_an_unknown_address_is_left_out_and_not_guessed(tmp_path: Path) -> None:
         ("ansible_become_method: su", 'is "su": only sudo is known here'),
         ("ansible_connection: local", 'is "local": nodes are reached over ssh'),
         ("ansible_become_method: '{{ method }}'", "is a template"),
-        ('ansible_ssh_common_args: -o ProxyCommand="ssh -W %h:%p gw"', "goes through another machine"),
-        ("ansible_ssh_extra_args: -J gw", "goes through another machine"),
+        ("ansible_ssh_common_args: -o ProxyCommand='nc -x proxy %h %p'", "goes through another machine in a way"),
+        ("ansible_ssh_extra_args: -J first,second", "goes through another machine in a way"),
+        ("ansible_ssh_args: '{{ ours }}'", "is a template"),
         ("ansible_become: false", 'but n1\'s user is "admin": docker is changed as root'),
         ('ansible_ssh_private_key_file: "-----BEGIN\\nKEY"', "is not the path of a file (its value is not shown)"),
     ],
@@ -296,10 +299,101 @@ def test_what_comes_to_the_same_is_no_word_worth(variable: str, tmp_path: Path) 
     assert values(result)["docker_cache_ssh_sudo"] == "true"
 
 
-def test_a_bastion_is_reported(tmp_path: Path) -> None:
-    result = imported(tmp_path, hosts=HOSTS + "    bastion:\n      hosts:\n        bastion: {ansible_host: 1.2.3.4}\n")
-    assert any(line.startswith("hosts.yml: bastion goes through another machine") for line in result.unusable)
-    assert "bastion" not in nodes(result)
+def with_bastion(**variables: object) -> str:
+    return HOSTS + f"    bastion: {json.dumps({'hosts': {'gate': variables}})}\n"
+
+
+def test_kubesprays_bastion_lies_before_every_node_and_is_none(tmp_path: Path) -> None:
+    hosts = with_bastion(
+        ansible_host="1.2.3.4",
+        ansible_user="jump",
+        ansible_port=2222,
+        ansible_private_key_file="~/.ssh/jump",
+        ansible_password="bastions-pass",
+    )
+    result = imported(tmp_path, hosts=hosts)
+    assert values(result)["docker_cache_ssh_bastion"] == {
+        "host": "1.2.3.4",
+        "user": "jump",
+        "port": "2222",
+        "private_key_path": "~/.ssh/jump",
+        "password": "bastions-pass",
+    }
+    assert isinstance(result.values["docker_cache_ssh_bastion"], dict)
+    assert isinstance(result.values["docker_cache_ssh_bastion"]["password"], Secret)
+    assert set(nodes(result)) == {"pai-master", "pai-worker1"}
+    assert not any({"bastion", "direct"} & set(node) for node in nodes(result).values())
+    assert result.unusable == ()
+
+
+def test_a_bastion_without_an_address_is_reached_by_its_name(tmp_path: Path) -> None:
+    assert values(imported(tmp_path, hosts=with_bastion()))["docker_cache_ssh_bastion"] == {"host": "gate"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bastion"),
+    [
+        ('-o ProxyCommand="ssh -W %h:%p -q jump@gw"', {"host": "gw", "user": "jump"}),
+        ("-J jump@gw:2222 -o ControlMaster=auto", {"host": "gw", "user": "jump", "port": "2222"}),
+        ("-Cqo ProxyJump=jump@gw", {"host": "gw", "user": "jump"}),
+        ("-o 'ProxyJump ssh://jump@gw:22'", {"host": "gw", "user": "jump", "port": "22"}),
+        (
+            "-o 'ProxyCommand=/usr/bin/ssh -p 2222 -i ~/.ssh/b -o StrictHostKeyChecking=no -l jump gw -W %h:%p'",
+            {"host": "gw", "user": "jump", "port": "2222", "private_key_path": "~/.ssh/b"},
+        ),
+        ('-o ProxyCommand="ssh -o User=jump -oPort=2222 -W %h:%p gw"', {"host": "gw", "user": "jump", "port": "2222"}),
+        ("-o ProxyCommand=none", None),
+        ("-o ControlPath=~/proxy-%h", None),
+        ("-L 1:J:2", None),
+    ],
+)
+def test_the_machine_that_ssh_is_told_to_go_through_is_taken(
+    arguments: str, bastion: dict[str, str] | None, tmp_path: Path
+) -> None:
+    more = f"  vars:\n    ansible_ssh_common_args: {json.dumps(arguments)}\n"
+    result = imported(tmp_path, hosts=with_groups("    n1:\n      ansible_user: admin\n", more))
+    assert result.unusable == ()
+    assert values(result).get("docker_cache_ssh_bastion") == bastion
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-J a,b",
+        "-J a -o ProxyJump=b",
+        '-o ProxyCommand="nc %h %p"',
+        '-o ProxyCommand="ssh gw nc %h %p"',
+        '-o ProxyCommand="ssh -J a -W %h:%p b"',
+        '-o ProxyCommand="ssh -W %h:22 gw"',
+        '-o ProxyCommand="ssh -W %h:%p',
+        "-J '[::1]:22'",
+    ],
+)
+def test_a_way_that_is_not_clear_is_named_and_the_stacks_check_names_the_node(arguments: str, tmp_path: Path) -> None:
+    host = f"    n1:\n      ansible_user: admin\n      ansible_ssh_common_args: {json.dumps(arguments)}\n"
+    result = imported(tmp_path, hosts=with_groups(host))
+    (line,) = result.unusable
+    assert line.startswith("hosts.yml: all.hosts.n1.ansible_ssh_common_args goes through another machine in a way that")
+    assert nodes(result)["n1"]["bastion"] == ""
+    assert "docker_cache_ssh_bastion" not in values(result)
+
+
+def test_nodes_that_go_another_way_say_so(tmp_path: Path) -> None:
+    hosts = (
+        "    n1: {ansible_ssh_common_args: -J u@gw}\n    n2: {ansible_ssh_common_args: -J u@gw}\n"
+        "    n3: {ansible_ssh_common_args: -J u@other}\n    n4: {}\n"
+    )
+    result = imported(tmp_path, hosts=with_groups(hosts))
+    assert values(result)["docker_cache_ssh_bastion"] == {"host": "gw", "user": "u"}
+    taken = nodes(result)
+    assert taken["n3"]["bastion"] == {"host": "other", "user": "u"}
+    assert taken["n4"]["direct"] == "true"
+    assert not {"bastion", "direct"} & (set(taken["n1"]) | set(taken["n2"]))
+
+
+def test_a_bastion_without_a_user_is_said(tmp_path: Path) -> None:
+    result = imported(tmp_path, hosts=with_groups("    n1: {ansible_ssh_common_args: -J gw}\n"))
+    assert any("names no user on gw" in line for line in result.ignored)
 
 
 def test_the_name_in_kubernetes_may_be_another(tmp_path: Path) -> None:

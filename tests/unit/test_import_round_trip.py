@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,6 +155,7 @@ def accesses(settings: Settings, folder: Path) -> tuple[Access, ...]:
     return resolve(settings, folder, {"SSH_AUTH_SOCK": "/x"}, [])
 
 
+@hypothesis.settings(deadline=None)
 @given(clusters(), config_keys, st.data())
 def test_a_cluster_comes_out_as_it_went_in(
     machines: list[Machine], config: dict[str, Any], data: st.DataObject

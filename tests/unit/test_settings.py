@@ -3,7 +3,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import asyncssh
 import kubernetes
 import pytest
 import yaml
@@ -506,9 +505,6 @@ def test_a_key_that_cannot_be_used_is_named_once_and_not_shown() -> None:
     (message,) = access(nodes, docker_cache_ssh_private_key="-----BEGIN nonsense")[1]
     assert message.startswith("docker_cache_ssh_private_key is not a private key")
     assert "nonsense" not in message
-    locked = asyncssh.generate_private_key("ssh-ed25519").export_private_key("pkcs8-pem", passphrase="p").decode()
-    (message,) = access(nodes, docker_cache_ssh_private_key=locked)[1]
-    assert "has a passphrase" in message
 
 
 def test_an_unknown_home_folder_is_a_message() -> None:
