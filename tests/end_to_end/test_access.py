@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from operations.proof import Result
 from sandbox.enter import in_network
 from sandbox.layout import ROOT
 from tests.end_to_end.conftest import WORKERS, Sandbox, dev_nodes, run
@@ -87,11 +88,16 @@ def has_mirror(sandbox: Sandbox, worker: str) -> bool:
     return sandbox.mirrors(worker) == [f"http://{ADDRESS}/"]
 
 
-def prove(**settings: object) -> subprocess.CompletedProcess[str]:
-    """`make proof`, which goes to the nodes by itself."""
+def prove(**settings: object) -> dict[str, Result]:
+    """`make proof`, which goes to the nodes by itself: each node's result."""
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
-    command = in_network([sys.executable, "-m", "operations", "proof-from-stdin"])
-    return run(command, text=json.dumps({"enable_docker_cache": "true", **values}))
+    names = [str(node["name"]) for node in settings["docker_cache_nodes"]]  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "operations", "proof-from-stdin", "--nodes", ",".join(names)]
+    proof = run(in_network(command), text=json.dumps({"enable_docker_cache": "true", **values}))
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+    results = {item["node"]: Result(**item) for item in json.loads(proof.stdout)}
+    assert list(results) == names
+    return results
 
 
 def go_there_and_back(sandbox: Sandbox, settings: dict[str, object]) -> None:
@@ -99,8 +105,7 @@ def go_there_and_back(sandbox: Sandbox, settings: dict[str, object]) -> None:
     names = [str(node["name"]) for node in settings["docker_cache_nodes"]]  # type: ignore[attr-defined]
     sandbox.up(**settings)
     assert all(has_mirror(sandbox, name) for name in names)
-    proof = prove(**settings)
-    assert proof.returncode == 0, proof.stdout + proof.stderr
+    assert all(result.is_good for result in prove(**settings).values())
     sandbox.destroy()
     assert not any(has_mirror(sandbox, name) for name in names)
 
@@ -199,14 +204,13 @@ def test_a_node_with_another_host_key_is_refused_and_named_with_both_fingerprint
     assert "pai-worker1@10.30.0.11:22" in text
     assert "host key mismatch" in text
     assert (sandbox.docker_pid("pai-worker1"), sandbox.mirrors("pai-worker1")) == before
-    proof = prove(**settings).stdout
+    verdict = prove(**settings)["pai-worker1"].verdict
     shown, expected = (
         run(["ssh-keygen", "-l", "-f", f".sandbox/keys/ssh/{name}.pub"]).stdout.split()[1]
         for name in ("ssh_host_ed25519_key", "id_ed25519")
     )
-    words = "".join(proof.split()).replace("│", "")
-    assert f"showsthehostkeyssh-ed25519{shown},wheressh-ed25519{expected}isexpected" in words, proof
-    assert "setdocker_cache_nodes[pai-worker1].host_key" in words
+    assert f"shows the host key ssh-ed25519 {shown}, where ssh-ed25519 {expected} is expected" in verdict
+    assert "set docker_cache_nodes[pai-worker1].host_key" in verdict
 
 
 def test_of_a_nodes_host_keys_the_one_counts_that_ssh_keyscan_and_pulumi_command_agree_on(
@@ -278,7 +282,7 @@ def test_what_is_wrong_on_the_way_through_a_bastion_is_told_with_its_place(sandb
     good = keys(*workers({}), docker_cache_ssh_private_key_path=DEFAULT_KEY)
     of_bastion = good | {"docker_cache_ssh_bastion": jump(host_key=another)}
     assert re.search(r'proxy: failed to dial "10\.30\.0\.2:22".*host key mismatch', failing_up(sandbox, **of_bastion))
-    assert "docker_cache_ssh_bastion.host_key" in "".join(prove(**of_bastion).stdout.split())
+    assert "docker_cache_ssh_bastion.host_key" in prove(**of_bastion)["pai-worker1"].verdict
     node = workers({"host_key": another})
     of_node = good | {"docker_cache_ssh_bastion": jump(), "docker_cache_nodes": node}
     assert re.search(r'failed to dial "10\.30\.0\.11:22".*host key mismatch', failing_up(sandbox, **of_node))
