@@ -237,7 +237,11 @@ def test_the_cache_stays_while_a_node_that_cannot_be_reached_still_has_its_mirro
         sandbox.on("pai-worker2", "systemctl", "start", "ssh")
     assert failed.returncode != 0
     assert "pai-worker2@10.30.0.12" in failed.stdout + failed.stderr
-    assert sandbox.mirrors("pai-worker1") == [], "the other node is taken back all the same"
+    hosts = "/etc/containerd/certs.d/docker.io/hosts.toml"
+    assert sandbox.try_on("pai-worker3", "test", "-e", hosts).returncode != 0, "the others are taken back all the same"
+    assert sandbox.mirrors("pai-worker1") == [f"{ENTRY}/"], (
+        "the canary is taken back last, and waits for the failed node"
+    )
     assert sandbox.pod(), "a node still has this cache as its mirror"
     sandbox.up()
 
