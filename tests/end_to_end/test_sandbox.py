@@ -76,6 +76,8 @@ def test_a_containerd_pulls_as_the_kubelet_has_it_do(sandbox: Sandbox, machine: 
 def test_hosts_toml_counts_where_config_path_is_set_and_nowhere_else(
     sandbox: Sandbox, machine: str, *, counts: bool
 ) -> None:
+    # Whatever an earlier test had it read.
+    sandbox.on(machine, "systemctl", "restart", "containerd")
     folder = "/etc/containerd/certs.d/docker.io"
     nowhere = 'server = "http://127.0.0.1:1"\n[host."http://127.0.0.1:1"]\n'
     sandbox.try_on(machine, "crictl", "rmi", "docker.io/library/app:1")
