@@ -125,6 +125,11 @@ def test_a_node_that_can_not_be_reached_does_not_keep_the_others_from_being_chec
     assert most == [1], "no more nodes at once than this machine bears"
 
 
+def test_a_cluster_that_is_not_in_order_is_an_error_too() -> None:
+    assert Checks(nodes=(checked("in order"),)).is_good
+    assert not Checks(cluster=(ERROR,), nodes=(checked("in order"),)).is_good
+
+
 def test_what_is_no_report_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
@@ -261,12 +266,12 @@ def test_a_node_that_is_not_in_order_afterwards_is_a_failure(monkeypatch: pytest
     assert healed() == 1
 
 
-@pytest.mark.parametrize(("checks", "status"), [(GOOD, 0), (UNREACHED, 1)])
+@pytest.mark.parametrize(("checks", "names", "status"), [(GOOD, [], 0), (UNREACHED, [], 1), (UNREACHED, ["w1"], 1)])
 def test_where_nothing_can_be_healed_nothing_is_done(
-    monkeypatch: pytest.MonkeyPatch, checks: Checks, status: int
+    monkeypatch: pytest.MonkeyPatch, checks: Checks, names: list[str], status: int
 ) -> None:
     pulumi = Pulumi(monkeypatch, checks)
-    assert healed() == status
+    assert healed(*names) == status
     assert pulumi.commands == []
 
 
