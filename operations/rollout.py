@@ -69,6 +69,7 @@ class Rollout:
         self._pending = {change.urn for change in task.changes.nodes}
         self._failed: set[str] = set()
         self._proved: dict[str, Result] = {}
+        self._canary_is_missing = False
 
     def run(self) -> int:
         """The exit status: 0 where every node is as it should be and was seen to use the cache."""
@@ -109,6 +110,7 @@ class Rollout:
         ran = engine.up(
             self._task.stack, watch, without=without, shown=wave.has_new_canary and bool(self._task.changes.others)
         )
+        self._canary_is_missing = wave.has_new_canary and not watch.lines
         failures = {change: watch.failure(change.urn) for change in wave.changes if change.urn not in watch.lines}
         if ran.status and (not failures or engine.NOT_BEGUN in failures.values()):
             say(ran.output)
@@ -135,10 +137,12 @@ class Rollout:
         return {change: f"the proof {results[change.node].verdict}" for change in unproved}
 
     def _settle(self, outcome: Outcome) -> int:
-        """A last run, for what is deleted after the nodes, and for the outputs, which failures leave unknown."""
+        """A last run, for what is deleted after the nodes, and for the outputs, which failures leave unknown.
+
+        A canary that could not be made can't be left out of it, see above.
+        """
         deletions = self._task.changes.deletions
-        new_canary_failed = outcome.canary_failed and any(change.is_new for change in outcome.failed)
-        if not self._task.changes.nodes or new_canary_failed or not (outcome.undone or deletions):
+        if not self._task.changes.nodes or self._canary_is_missing or not (outcome.undone or deletions):
             return 0
         without = [*(change.urn for change in outcome.undone), *deletions] if outcome.undone else []
         ran = engine.up(self._task.stack, ignore, without=without, shown=False)

@@ -1,15 +1,19 @@
 """More than twenty nodes in one run, and two of them broken."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import yaml
 
 from sandbox import fleet
 from sandbox.layout import FLEET
-from tests.end_to_end.conftest import Sandbox, dev_nodes
+from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 MIRROR = "http://10.30.0.10:30500/"
@@ -98,3 +102,53 @@ def test_two_broken_nodes_hold_up_no_other_and_are_done_when_mended(many: Sandbo
         OF_ITS_OWN: ["https://mirror.example/"]
     }
     assert on_each(many, "cat", "/var/run/docker.pid") == dockers, "docker was restarted"
+
+
+@pytest.fixture(name="stack_file")
+def file_of_the_stack() -> Iterator[Path]:
+    """`make` reads a stack's file in the checkout."""
+    file = ROOT / "Pulumi.fleet.yaml"
+    yield file
+    file.unlink(missing_ok=True)
+
+
+def make_up(file: Path, **keys: object) -> subprocess.CompletedProcess[str]:
+    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+    wanted = {"docker_cache_nodes": [*dev_nodes("pai-master"), *fleet.nodes()], "docker_cache_wave_size": "8", **keys}
+    document["config"] |= {f"docker-cache:{key}": value for key, value in wanted.items()}
+    file.write_text(yaml.safe_dump(document))
+    return run([sys.executable, "-m", "operations", "up", "--stack", "fleet"])
+
+
+def waves(result: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in result.stdout.splitlines() if line.startswith(("canary: ", "wave "))]
+
+
+def named(result: subprocess.CompletedProcess[str]) -> set[str]:
+    """The nodes that are named as failed at the end."""
+    return {line.split()[0].rstrip(":") for line in result.stderr.splitlines() if line.startswith("  pai-")}
+
+
+def test_make_up_changes_many_nodes_in_waves(many: Sandbox, stack_file: Path) -> None:
+    write(many, WITH_A_TYPO, TYPO)
+    many.on(WITHOUT_SSHD, "systemctl", "stop", "ssh")
+
+    strict = make_up(stack_file, docker_cache_max_failures="0")
+    assert strict.returncode == 1
+    assert waves(strict) == [f"canary: {FLEET[0].name}", "wave 1 of 3: 8 nodes"], strict.stdout + strict.stderr
+    assert named(strict) == {WITHOUT_SSHD}
+    first_wave = {machine.name for machine in FLEET[:8]} - {WITHOUT_SSHD}
+    assert {machine for machine, found in mirrors(many).items() if MIRROR in found} == first_wave
+
+    lenient = make_up(stack_file)
+    assert lenient.returncode == 1
+    assert named(lenient) == {WITHOUT_SSHD, WITH_A_TYPO}
+    missing = {machine for machine, found in mirrors(many).items() if MIRROR not in found}
+    assert missing == {WITHOUT_SSHD, WITH_A_TYPO}
+
+    mend(many)
+    mended = make_up(stack_file)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert waves(mended) == ["wave 1 of 1: 2 nodes"]
+    assert all(MIRROR in found for found in mirrors(many).values())
+    many.destroy()

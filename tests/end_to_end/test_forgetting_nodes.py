@@ -62,24 +62,25 @@ def test_a_node_that_is_gone_for_good_is_recorded_and_then_left_alone(sandbox: S
     sandbox.up()
     written = sandbox.on("pai-worker2", "cat", DAEMON_JSON)
     away(sandbox, "pai-worker2")
+    nodes = dev_nodes("pai-master", *WORKERS)
     never_made = {**dev_nodes("pai-worker2")[0], "name": "pai-worker9", "host": "10.30.0.99"}
     gone = {
-        "docker_cache_nodes": [*dev_nodes(), never_made],
+        "docker_cache_nodes": [*nodes, never_made],
         "docker_cache_forget_nodes": ["pai-worker2", "pai-worker9"],
     }
     # Every node changes with the port; an update of a forgotten one would connect to it.
     sandbox.up(docker_cache_node_port="30777", **gone)
     assert sandbox.mirrors("pai-worker1") == [NEW]
-    nodes = sandbox.outputs()["nodes"]
-    assert isinstance(nodes, dict)
-    assert {name: node["state"] for name, node in nodes.items()} == {
-        "pai-master": "none",
+    told = sandbox.outputs()["nodes"]
+    assert isinstance(told, dict)
+    assert {name: node["state"] for name, node in told.items()} == {
+        "pai-master": "live",
         "pai-worker1": "live",
         "pai-worker2": "forgotten",
         "pai-worker9": "forgotten",
     }
     assert sandbox.preview(docker_cache_node_port="30777", **gone) == {}
-    sandbox.up(docker_cache_node_port="30777", docker_cache_nodes=dev_nodes("pai-master", "pai-worker1"))
+    sandbox.up(docker_cache_node_port="30777", docker_cache_nodes=nodes[:2])
     assert set(sandbox.outputs()["nodes"] or ()) == {"pai-master", "pai-worker1"}  # type: ignore[call-overload]
     sandbox.destroy()
     assert sandbox.on("pai-worker2", "cat", DAEMON_JSON) == written, "what is on a forgotten machine stays"

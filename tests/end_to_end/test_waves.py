@@ -14,6 +14,7 @@ from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox, dev_nodes, run
 STACK = "dev-waves"
 FILE = ROOT / f"Pulumi.{STACK}.yaml"
 OLD, NEW = "http://10.30.0.10:30500/", "http://10.30.0.10:30777/"
+NODES = dev_nodes("pai-master", *WORKERS)
 DAEMON_JSON = "/etc/docker/daemon.json"
 # The sandbox awaits sshd itself.
 NO_SSH = ("INPUT", "-p", "tcp", "--dport", "22", "-j", "REJECT", "--reject-with", "tcp-reset")
@@ -22,7 +23,8 @@ UP = [sys.executable, "-m", "operations", "up", "--stack", STACK]
 
 def configure(**keys: object) -> None:
     document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
-    document["config"] |= {f"docker-cache:{key}": value for key, value in keys.items()}
+    changed = {"docker_cache_nodes": NODES, **keys}
+    document["config"] |= {f"docker-cache:{key}": value for key, value in changed.items()}
     FILE.write_text(yaml.safe_dump(document))
 
 
@@ -103,7 +105,7 @@ def test_a_failure_in_a_wave_is_named_and_that_node_alone_is_tried_again(stack: 
     assert stack.mirrors("pai-worker2") == [NEW]
     assert written(stack, "pai-worker1") == before
 
-    removed = make_up(docker_cache_node_port="30777", docker_cache_nodes=dev_nodes("pai-master", "pai-worker1"))
+    removed = make_up(docker_cache_node_port="30777", docker_cache_nodes=NODES[:2])
     assert waves(removed) == ["wave 1 of 1: 1 node"]
     assert stack.mirrors("pai-worker2") == []
 
@@ -127,7 +129,7 @@ def test_a_first_wave_that_is_not_proved_is_taken_back_and_is_the_last(stack: Sa
 def test_a_new_canary_that_is_away_changes_nothing_for_the_nodes_that_are_there(stack: Sandbox) -> None:
     make_up()
     absent = {**dev_nodes("pai-worker2")[0], "name": "pai-worker9", "host": "10.30.0.99"}
-    keys = {"docker_cache_nodes": [*dev_nodes(), absent], "docker_cache_canary": "pai-worker9"}
+    keys = {"docker_cache_nodes": [*NODES, absent], "docker_cache_canary": "pai-worker9"}
     failed = make_up(1, **keys, docker_cache_node_port="30777")
     assert waves(failed) == ["canary: pai-worker9"]
     assert [stack.mirrors(worker) for worker in WORKERS] == [[OLD], [OLD]]

@@ -103,7 +103,7 @@ ALL = tuple(change(name) for name in ("m1", "w1", "w2", "w3"))
 
 
 def task(changes: Changes, **keys: str) -> Task:
-    values = configuration(NODES, docker_cache_wave_size="1", docker_cache_max_failures="0", **keys)
+    values = configuration(NODES, **{"docker_cache_wave_size": "1", "docker_cache_max_failures": "0", **keys})
     settings = load(values.get)
     assert isinstance(settings, Settings)
     order = [f"{item['name']}@10.0.0.1:22" for item in NODES]
@@ -123,9 +123,10 @@ def test_each_run_leaves_out_what_is_not_its_turn_and_the_last_one_nothing(monke
 
 
 def test_what_is_deleted_stays_until_the_last_node_has_changed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = changes(deletions=(SERVICE,))
+    wanted = changes(deletions=(SERVICE,), others=(FOLDER,))
     pulumi = FakePulumi(monkeypatch, wanted)
     assert Rollout(task(wanted)).run() == 0
+    assert len(pulumi.runs) == 6
     assert all("docker-cache-30500" in run for run in pulumi.runs[:-1])
     assert pulumi.runs[-1] == set()
 
@@ -160,6 +161,15 @@ def test_a_failing_canary_leaves_the_others_alone_and_says_what_to_do(
     remember(line for line in said if line.startswith("make up"))
 
 
+def test_a_failed_node_is_not_tried_again_by_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = changes()
+    pulumi = FakePulumi(monkeypatch, wanted)
+    pulumi.broken = {"m1"}
+    assert Rollout(task(wanted, docker_cache_max_failures="1")).run() == 1
+    assert pulumi.runs == [{"m1", "w2", "w3"}, {"w2", "w3"}, {"m1", "w3"}, {"m1"}, {"m1"}]
+    assert pulumi.proofs == [["w1"], [], ["w2"], ["w3"], []]
+
+
 def test_a_run_stops_when_more_have_failed_than_may(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +196,14 @@ def test_a_node_that_is_not_seen_to_use_the_cache_is_taken_back_and_counts_as_fa
     assert pulumi.recorded == [{URN.format("w1")}], "the next run would take the node for done"
     assert pulumi.runs[-1] == {"m1", "w1", "w2", "w3"}
     assert "  w1: the proof failed: no" in capsys.readouterr().err
+
+
+def test_a_new_canary_that_was_made_and_taken_back_is_left_out_of_the_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = changes(change("w1", is_new=True), change("w2", is_new=True))
+    pulumi = FakePulumi(monkeypatch, wanted)
+    pulumi.unproved = {"w1"}
+    assert Rollout(task(wanted)).run() == 1
+    assert pulumi.runs == [{"w2"}, {"w1", "w2"}], "the outputs would say that it is live"
 
 
 def test_where_the_cache_asks_for_a_password_no_node_is_taken_back_for_its_proof(
