@@ -28,11 +28,17 @@ class Recorded:
 
 def read(stack: StackName) -> dict[str, Recorded]:
     """By the nodes' identities. Raises OperationError."""
+    deployment: Mapping[str, Any] = export(stack).get("deployment") or {}
+    return dict(of_node(item) for item in deployment.get("resources") or [] if is_of_node(item))
+
+
+def export(stack: StackName) -> dict[str, Any]:
+    """The whole state, secrets encrypted. Raises OperationError."""
     exported = stacks.run_quietly(stack.pulumi("stack", "export"))
     if exported.returncode:
         raise OperationError(f"pulumi can't read the state of {stack.name}: {exported.stderr.strip()}")
-    deployment: Mapping[str, Any] = json.loads(exported.stdout).get("deployment") or {}
-    return dict(of_node(item) for item in deployment.get("resources") or [] if is_of_node(item))
+    state: dict[str, Any] = json.loads(exported.stdout)
+    return state
 
 
 def is_of_node(item: Mapping[str, Any]) -> bool:
