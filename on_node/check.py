@@ -32,6 +32,8 @@ WARNING, ERROR = "warning", "error"
 def check(places: Places, entry: Optional[Entry], options: Options) -> Report:
     """Every engine with its mirror, and all findings; without an entry, what is left of ours.
 
+    ``cache`` has why the mirror does not answer from here: before the first update there may be none yet.
+
     ``settled`` says whether `mirror` would have nothing to do with the engine; it is None where it would be refused.
     """
     with undisturbed(places):
@@ -39,7 +41,8 @@ def check(places: Places, entry: Optional[Entry], options: Options) -> Report:
         problems = check_cache(places, entry) if entry and any(each["engines"] for each in looks) else []
     return {
         "engines": [found for each in looks for found in each["engines"]],
-        "findings": [found for each in looks for found in each["findings"]] + as_findings(ERROR, problems),
+        "findings": [found for each in looks for found in each["findings"]],
+        "cache": as_findings(ERROR, problems),
     }
 
 
@@ -98,7 +101,7 @@ def report(argv: Sequence[str], places: Places) -> Report:
         problems = trouble.problems
     except OSError as error:
         problems = [explain(error)]
-    return {"engines": [], "findings": as_findings(ERROR, problems)}
+    return {"engines": [], "findings": as_findings(ERROR, problems), "cache": []}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from operations import recorded, stacks
 from operations.node_checks import STATES, Checked, Checks, Engine, Finding, Task, check
-from operations.recorded import Recorded
+from operations.recorded import Recorded, State
 from operations.stacks import OperationError, StackName
 from settings.access import Access
 from settings.cautions import listed
@@ -22,11 +22,12 @@ SWITCH, NODES = "enable_docker_cache", "docker_cache_nodes"
 
 def look(stack: StackName, names: Collection[str]) -> Checks:
     """Check the named nodes, or all, where they can be reached from; its progress goes to the terminal. Raises OperationError."""
-    known = recorded.read(stack)
+    state = recorded.read(stack)
     given = {
         "name": stack.name,
         "values": dict(stacks.configuration(stack)),
-        "recorded": {identity: asdict(node) for identity, node in known.items()},
+        "recorded": {identity: asdict(node) for identity, node in state.nodes.items()},
+        "has_cache": state.has_cache,
         "nodes": list(names),
     }
     return Checks.model_validate_json(stacks.work_in_network(stack, "check-from-stdin", given))
@@ -34,8 +35,9 @@ def look(stack: StackName, names: Collection[str]) -> Checks:
 
 def answer(given: Mapping[str, Any], environment: Mapping[str, str], console: Console) -> Checks:
     """The other end of `look`. Raises SettingsError, OperationError."""
-    known = {identity: Recorded(**node) for identity, node in given["recorded"].items()}
-    task = task_of(given["name"], given["values"], environment, known, given["nodes"])
+    nodes = {identity: Recorded(**node) for identity, node in given["recorded"].items()}
+    state = State(nodes=nodes, has_cache=given["has_cache"])
+    task = task_of(given["name"], given["values"], environment, state, given["nodes"])
     return check(task, console) if task else Checks()
 
 
@@ -43,7 +45,7 @@ def task_of(
     name: str,
     values: Mapping[str, str],
     environment: Mapping[str, str],
-    known: Mapping[str, Recorded],
+    state: State,
     names: Collection[str],
 ) -> Task | None:
     """None for a stack that is switched off and lists no nodes. Raises SettingsError, OperationError."""
@@ -53,7 +55,7 @@ def task_of(
         read = read_stack({**values, SWITCH: "true"}.get, stacks.ROOT, environment, ask=ask_nothing)
     if isinstance(read, Disabled):
         return None
-    return Task(stack=read, name=name, recorded=known, nodes=select(read, names), is_wanted=is_wanted)
+    return Task(stack=read, name=name, state=state, nodes=select(read, names), is_wanted=is_wanted)
 
 
 def select(stack: Stack, names: Collection[str]) -> list[Access]:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from pulumi.automation.events import EngineEvent, OpType, StepEventMetadata
 
+from operations.recorded import NODE_COMMAND
 from operations.stacks import StackName, run_in_foreground
 from operations.waves import Change
 
-NODE_TYPE = "docker-cache:nodes:NodeMirrors$command:remote:Command"
 UNCHANGED = {OpType.SAME, OpType.READ, OpType.REFRESH}
 COLOURS = re.compile(r"<\{%.*?%\}>")
 OUR_WORDS = re.compile(r"^docker-cache on \S+: (.+)$", re.MULTILINE)
@@ -131,7 +131,7 @@ def changes_of(steps: Iterable[StepEventMetadata], kept: Collection[str]) -> Cha
 
 
 def is_node(urn: str) -> bool:
-    return urn.split("::")[-2] == NODE_TYPE
+    return urn.split("::")[-2] == NODE_COMMAND
 
 
 def plain(message: str) -> str:

@@ -21,7 +21,7 @@ GENERATIONS = "docker_cache_generations"
 
 def heal(stack: StackName, names: Collection[str], console: Console, *, yes: bool) -> int:
     """The named nodes, or those that have drifted; the exit status says whether all that were looked at are in order now."""
-    known = {identity.partition("@")[0]: node for identity, node in recorded.read(stack).items()}
+    known = {identity.partition("@")[0]: node for identity, node in recorded.read(stack).nodes.items()}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise OperationError(

@@ -3,7 +3,7 @@ last one. Nothing is changed.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from components.arguments import node_mirrors_args
 from components.node_mirrors import mirror_script
 from components.remote import NodeScript
-from operations.recorded import Recorded
+from operations.recorded import Recorded, State
 from operations.ssh import NodeError, connect
 from settings.access import Access
 from settings.cluster import ask_cluster
@@ -50,6 +50,13 @@ class Finding(Strict):
     remedy: str
 
 
+TO_COME = Finding(
+    level="warning",
+    text="the cache is not there yet: whether this node reaches it shows with the first update",
+    remedy="",
+)
+
+
 class Engine(Strict):
     """As on_node/check.py tells it."""
 
@@ -69,6 +76,7 @@ class Report(Strict):
 
     engines: tuple[Engine, ...] = ()
     findings: tuple[Finding, ...] = ()
+    cache: tuple[Finding, ...] = ()
 
 
 class Checked(Strict):
@@ -102,7 +110,7 @@ class Task:
 
     stack: Stack
     name: str
-    recorded: Mapping[str, Recorded]
+    state: State
     nodes: Sequence[Access]
     is_wanted: bool
 
@@ -173,13 +181,15 @@ def script_of(task: Task, access: Access) -> NodeScript:
 
 def judge_wanted(report: Report, access: Access, task: Task) -> Checked:
     """A node that is to have the mirror."""
-    recorded = task.recorded.get(access.identity)
+    recorded = task.state.nodes.get(access.identity)
     is_current = recorded is not None and recorded.entry == task.stack.settings.entry
     is_right = all(engine.settled for engine in report.engines)
     problem = drift(report, recorded) if is_current and recorded else None
     remedy = f"`make heal STACK={task.name} NODES={access.name}` puts it right"
     drifted = (Finding(level="error", text=problem, remedy=remedy),) if problem else ()
-    findings = (*drifted, *report.findings)
+    is_to_come = task.stack.cluster is not None and not task.state.has_cache
+    cache = (TO_COME,) if report.cache and is_to_come else report.cache
+    findings = (*drifted, *report.findings, *cache)
     errors = [finding for finding in findings if finding.level == "error"]
     if drifted:
         verdict = "drifted"
@@ -213,7 +223,7 @@ def is_wrong(engine: Engine) -> bool:
 def judge_unwanted(report: Report, access: Access, task: Task) -> Checked:
     """A node of a stack that is switched off: nothing of ours may be left."""
     left = [engine for engine in report.engines if engine.mirror not in {"absent", "unknown"}]
-    if access.identity in task.recorded:
+    if access.identity in task.state.nodes:
         remedy = f"`make up STACK={task.name}` takes it out"
     else:
         remedy = "the stack does not know of it: switch enable_docker_cache on, `make up`, then off again"

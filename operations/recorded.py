@@ -14,6 +14,7 @@ from operations.stacks import OperationError, StackName
 from rendering.node_command import as_result
 
 NODE_COMMAND = "docker-cache:nodes:NodeMirrors$command:remote:Command"
+CACHE = "docker-cache:registry:RegistryCache$kubernetes:apps/v1:Deployment"
 PROGRAM = "mirror"
 
 
@@ -26,19 +27,41 @@ class Recorded:
     state: str | None
 
 
-def read(stack: StackName) -> dict[str, Recorded]:
-    """By the nodes' identities. Raises OperationError."""
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The nodes by their identities, and whether a cache of the stack's own was brought up."""
+
+    nodes: Mapping[str, Recorded]
+    has_cache: bool
+
+
+def read(stack: StackName) -> State:
+    """Raises OperationError."""
+    deployment: Mapping[str, Any] = export(stack).get("deployment") or {}
+    resources = deployment.get("resources") or []
+    return State(
+        nodes=dict(of_node(item) for item in resources if is_of_node(item)),
+        has_cache=any(type_of(item) == CACHE for item in resources),
+    )
+
+
+def export(stack: StackName) -> dict[str, Any]:
+    """The whole state, secrets encrypted. Raises OperationError."""
     exported = stacks.run_quietly(stack.pulumi("stack", "export"))
     if exported.returncode:
         raise OperationError(f"pulumi can't read the state of {stack.name}: {exported.stderr.strip()}")
-    deployment: Mapping[str, Any] = json.loads(exported.stdout).get("deployment") or {}
-    return dict(of_node(item) for item in deployment.get("resources") or [] if is_of_node(item))
+    state: dict[str, Any] = json.loads(exported.stdout)
+    return state
 
 
 def is_of_node(item: Mapping[str, Any]) -> bool:
     """One that waits for its deletion, after its replacement, is none."""
-    words = str(item["urn"]).split("::")
-    return words[2] == NODE_COMMAND and not item.get("delete") and PROGRAM in create_words(item)
+    return type_of(item) == NODE_COMMAND and not item.get("delete") and PROGRAM in create_words(item)
+
+
+def type_of(item: Mapping[str, Any]) -> str:
+    """With those of its parents."""
+    return str(item["urn"]).split("::")[2]
 
 
 def of_node(item: Mapping[str, Any]) -> tuple[str, Recorded]:

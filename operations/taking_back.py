@@ -8,8 +8,9 @@ from typing import Any
 
 from components.arguments import node_mirrors_args
 from components.node_mirrors import mirror_script
+from operations import recorded, stacks
 from operations.ssh import NodeError, connect
-from operations.stacks import OperationError, StackName, run_quietly
+from operations.stacks import OperationError, StackName
 from settings.access import Access
 from settings.stack import Stack
 
@@ -38,11 +39,8 @@ def record(stack: StackName, urns: Collection[str]) -> None:
     pulumi's own `state taint` would do it by a replacement, whose deletion takes the new mirror out; `state delete` refuses the
     canary, which others depend on. Raises OperationError.
     """
-    exported = run_quietly(stack.pulumi("stack", "export"))
-    if exported.returncode:
-        raise OperationError(f"pulumi can't read the state of {stack.name}: {exported.stderr.strip()}")
-    changed = json.dumps(undone(json.loads(exported.stdout), urns))
-    imported = run_quietly(stack.pulumi("stack", "import"), text=changed)
+    changed = json.dumps(undone(recorded.export(stack), urns))
+    imported = stacks.run_quietly(stack.pulumi("stack", "import"), text=changed)
     if imported.returncode:
         raise OperationError(f"pulumi can't write the state of {stack.name}: {imported.stderr.strip()}")
 

@@ -57,14 +57,14 @@ class Sandbox:
         return file
 
     def encrypted(self, values: dict[str, str]) -> dict[str, object]:
-        """The values as `pulumi config set --secret` writes them into a stack's file."""
+        """The values as `pulumi config set --secret` writes them into a stack's file; `key.part` sets a part of a map."""
         file = self._configuration(self._keys)
         for key, value in values.items():
-            command = [str(ROOT / "sandbox/pulumi"), "config", "set", "--secret", f"docker-cache:{key}"]
+            command = [str(ROOT / "sandbox/pulumi"), "config", "set", "--secret", "--path", f"docker-cache:{key}"]
             result = run([*command, "--stack", self._stack, "--config-file", str(file)], text=value)
             assert result.returncode == 0, result.stderr
         written = yaml.safe_load(file.read_text())["config"]
-        return {key: written[f"docker-cache:{key}"] for key in values}
+        return {key: written[f"docker-cache:{key}"] for key in (path.partition(".")[0] for path in values)}
 
     def up(self, **changes: object) -> str:
         result = self.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", **changes)
@@ -103,6 +103,10 @@ class Sandbox:
 
     def reset_upstream(self) -> None:
         assert run([str(ROOT / "sandbox/upstream-stats"), "--reset"]).returncode == 0
+
+    def empty_store(self) -> None:
+        """Forget every image that the registry has on the default path, as before its first pull."""
+        self.on("pai-master", "rm", "-rf", "/var/lib/registry/docker")
 
     def pull_anew(self, machine: str, image: str) -> None:
         """Pull with nothing of the image on the node."""

@@ -20,6 +20,7 @@ HASH = "$2b$05$abcdefghijklmnopqrstuuxhYa07jAtCCJlxwuC4gmHsU7tHS/xGK"
 @pytest.fixture
 def clean(sandbox: Sandbox) -> Iterator[Sandbox]:
     sandbox.destroy()
+    sandbox.empty_store()
     yield sandbox
     sandbox.destroy()
 

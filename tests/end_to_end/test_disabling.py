@@ -14,7 +14,7 @@ BLOBS = "/var/lib/registry/docker/registry/v2/blobs"
 def _taken_back(sandbox: Sandbox) -> Iterator[None]:
     yield
     sandbox.destroy()
-    sandbox.on("pai-master", "sh", "-c", "rm -rf /var/lib/registry/docker")
+    sandbox.empty_store()
 
 
 def deletions(events: str) -> list[str]:

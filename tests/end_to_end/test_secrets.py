@@ -1,13 +1,15 @@
 """No secret's text in anything that a user, a log or a neighbour on the node can see, while it is used for real."""
 
 import base64
+import functools
 import json
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from typing import Self
+from typing import Self, cast
 
+import asyncssh
 import pytest
 
 from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox, dev_nodes
@@ -15,6 +17,16 @@ from tests.unit.stacks import BCRYPT, htpasswd
 
 SUDO_USER, SUDO_PASSWORD = "admin", "sudo pass/word+of=admin"
 KEY_FILE = ROOT / ".sandbox/keys/ssh/id_ed25519"
+PUBLIC_KEY_FILE = KEY_FILE.with_name(f"{KEY_FILE.name}.pub")
+PASSPHRASES = {"nodes": "pass phrase/of=nodes", "bastion": "pass phrase/of=bastion"}
+BASTION = "docker_cache_ssh_bastion"
+
+
+@functools.cache
+def locked_key(whose: str) -> str:
+    """The sandbox's key, locked anew."""
+    key = asyncssh.import_private_key(KEY_FILE.read_text())
+    return key.export_private_key(passphrase=PASSPHRASES[whose]).decode().strip()
 
 
 def secrets() -> dict[str, str]:
@@ -27,9 +39,13 @@ def secrets() -> dict[str, str]:
         "docker_cache_remote_username": "robot-of-the-hub",
         "docker_cache_remote_password": "dckr_pat/secret+of=robot",
         "docker_cache_https_proxy": "http://proxy-user:proxy-pass@10.30.0.2:9",
-        "docker_cache_ssh_private_key": KEY_FILE.read_text(),
+        "docker_cache_ssh_private_key": locked_key("nodes"),
+        "docker_cache_ssh_private_key_passphrase": PASSPHRASES["nodes"],
         "docker_cache_ssh_password": "ssh pass/word+never=used",
         "docker_cache_ssh_sudo_password": SUDO_PASSWORD,
+        f"{BASTION}.private_key": locked_key("bastion"),
+        f"{BASTION}.private_key_passphrase": PASSPHRASES["bastion"],
+        f"{BASTION}.password": "bastion's pass/word+never=used",
     }
 
 
@@ -64,7 +80,7 @@ def hidden_texts() -> dict[str, str]:
 
 @pytest.fixture(name="keys")
 def prepared_keys(sandbox: Sandbox) -> Iterator[dict[str, object]]:
-    """worker1 is entered as a user whose sudo asks for a password."""
+    """worker1 is entered as a user whose sudo asks for a password, through a bastion."""
     sandbox.on(
         "pai-worker1",
         "sh",
@@ -76,8 +92,13 @@ def prepared_keys(sandbox: Sandbox) -> Iterator[dict[str, object]]:
     )
     nodes = dev_nodes("pai-master", "pai-worker1")
     nodes[1] |= {"user": SUDO_USER, "sudo": True}
+    encrypted = sandbox.encrypted(secrets())
+    bastion = encrypted.pop(BASTION)
+    assert isinstance(bastion, dict)
+    assert {*map(tuple, bastion.values())} == {("secure",)}, "each value of the map is encrypted by itself"
     yield {
-        **sandbox.encrypted(secrets()),
+        **encrypted,
+        BASTION: {"host": "10.30.0.2", "host_key_path": nodes[0]["host_key_path"], **bastion},
         "docker_cache_nodes": nodes,
         "docker_cache_no_proxy": "registry-1.docker.io,10.0.0.0/8",
         "docker_cache_ssh_private_key_path": "",
@@ -135,13 +156,18 @@ def test_no_secret_is_seen_in_any_output_state_log_or_process_list(sandbox: Sand
         assert (
             note("failing entry", "up", "--yes", "--continue-on-error", docker_cache_entry="http://10.30.0.99:1") != 0
         )
+        another = {BASTION: {**cast("dict[str, object]", keys[BASTION]), "host_key": PUBLIC_KEY_FILE.read_text()}}
+        assert note("unknown bastion", "up", "--yes", "--continue-on-error", **another) != 0
+        assert "proxy: failed to dial" in shown["unknown bastion"]
+        locked = {"docker_cache_ssh_private_key_passphrase": "wrong"}
+        assert note("wrong passphrase", "preview", **locked) != 0
         assert note("wrong values", "preview", docker_cache_htpasswd="!", docker_cache_azure_account_key="!") != 0
         shown["pods"] = sandbox.kubectl("get", "pods,deployments,configmaps,services,events", "-A", "-o", "yaml")
         shown["pod's log"] = sandbox.kubectl("logs", sandbox.pod(), "--tail=-1")
         result = sandbox.pulumi("destroy", "--yes", "--diff")
         shown["destroy"] = result.stdout + result.stderr
         assert result.returncode == 0, shown["destroy"]
-        for worker in WORKERS:
+        for worker in ("hub", *WORKERS):
             shown[f"journal of {worker}"] = sandbox.on(worker, "journalctl", "--boot", "--no-pager", "--output=cat")
         shown["daemon.json"] = sandbox.try_on("pai-worker1", "cat", "/etc/docker/daemon.json").stdout
     shown["processes"] = "\n".join(processes.seen)

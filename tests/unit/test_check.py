@@ -15,7 +15,7 @@ from components.arguments import node_mirrors_args
 from components.node_mirrors import mirror_script
 from operations import check, heal, node_checks, recorded, stacks
 from operations.node_checks import Checked, Checks, Engine, Finding, Report, Task, judge_unwanted, judge_wanted
-from operations.recorded import Recorded
+from operations.recorded import Recorded, State
 from operations.ssh import NodeError
 from operations.stacks import OperationError, StackName
 from settings.cluster import ask_nothing
@@ -43,11 +43,17 @@ def engine(mirror: str = "live", *, settled: bool | None = True) -> Engine:
     )
 
 
-def task(state: str | None = None, *, entry: str = ENTRY, is_wanted: bool = True) -> Task:
+def task(state: str | None = None, *, entry: str = ENTRY, is_wanted: bool = True, has_cache: bool = True) -> Task:
     """With a state, the last update has given w1 this entry."""
     known = {"w1@10.0.0.2:22": Recorded(urn=URN, entry=entry, state=state)} if state else {}
     read = stack()
-    return Task(stack=read, name="prod", recorded=known, nodes=read.nodes, is_wanted=is_wanted)
+    return Task(
+        stack=read,
+        name="prod",
+        state=State(nodes=known, has_cache=has_cache),
+        nodes=read.nodes,
+        is_wanted=is_wanted,
+    )
 
 
 def judge(report: Report, of: Task) -> Checked:
@@ -64,6 +70,8 @@ def judge(report: Report, of: Task) -> Checked:
     [
         (Report(engines=(engine("absent", settled=False),)), task(), "ready for `make up STACK=prod`"),
         (Report(engines=(engine("another", settled=False),)), task("live", entry="http://old:1"), "ready for `make up STACK=prod`"),
+        (Report(engines=(engine("absent", settled=False),), cache=(ERROR,)), task(has_cache=False), "ready for `make up STACK=prod`"),
+        (Report(engines=(engine("absent", settled=False),), cache=(ERROR,)), task(), "not in order"),
         (Report(engines=(engine(),)), task("live"), "in order"),
         (Report(engines=(engine("written"),)), task("live"), "in order"),
         (Report(engines=(engine("foreign"),), findings=(WARNING,)), task("live"), "in order"),
@@ -125,6 +133,11 @@ def test_a_node_that_can_not_be_reached_does_not_keep_the_others_from_being_chec
     assert most == [1], "no more nodes at once than this machine bears"
 
 
+def test_a_cluster_that_is_not_in_order_is_an_error_too() -> None:
+    assert Checks(nodes=(checked("in order"),)).is_good
+    assert not Checks(cluster=(ERROR,), nodes=(checked("in order"),)).is_good
+
+
 def test_what_is_no_report_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
@@ -166,7 +179,9 @@ def test_alike_findings_of_several_nodes_are_one_line_errors_first() -> None:
 
 
 def answer(values: dict[str, str], *names: str) -> Checks:
-    return check.answer({"name": "prod", "values": values, "recorded": {}, "nodes": names}, {}, QUIET)
+    return check.answer(
+        {"name": "prod", "values": values, "recorded": {}, "has_cache": True, "nodes": names}, {}, QUIET
+    )
 
 
 def test_what_keeps_a_check_from_being_made_is_told() -> None:
@@ -179,7 +194,7 @@ def test_what_keeps_a_check_from_being_made_is_told() -> None:
 
 def test_a_stack_that_is_switched_off_is_checked_with_the_nodes_that_it_lists() -> None:
     off = configuration(enable_docker_cache="false")
-    of = check.task_of("prod", off, {}, {}, [])
+    of = check.task_of("prod", off, {}, State(nodes={}, has_cache=False), [])
     assert of
     assert (of.is_wanted, [node.name for node in of.nodes]) == (False, ["m1", "w1"])
 
@@ -188,6 +203,7 @@ STATE = {
     "deployment": {
         "resources": [
             {"urn": "urn:pulumi:prod::docker-cache::pulumi:pulumi:Stack::docker-cache-prod"},
+            {"urn": f"urn:pulumi:prod::docker-cache::{recorded.CACHE}::docker-cache"},
             {
                 "urn": URN,
                 "inputs": {"create": f"sudo -n python3 -c 'exec(eval(input()))' mirror {ENTRY} --owner w1@10.0.0.2:22"},
@@ -204,12 +220,16 @@ STATE = {
 def test_the_state_tells_which_node_was_given_which_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.CompletedProcess([], 0, json.dumps(STATE), "")
     monkeypatch.setattr(stacks, "run_quietly", lambda _: done)
-    assert recorded.read(StackName(name="prod")) == {
+    state = recorded.read(StackName(name="prod"))
+    assert state.has_cache
+    assert state.nodes == {
         "w1@10.0.0.2:22": Recorded(urn=URN, entry=ENTRY, state="live"),
         "w2@10.0.0.2:22": Recorded(urn=URN.replace("w1@", "w2@"), entry=ENTRY, state=None),
     }
     done.stdout = "{}"
-    assert recorded.read(StackName(name="prod")) == {}, "a stack that was never brought up"
+    assert recorded.read(StackName(name="prod")) == State(nodes={}, has_cache=False), (
+        "a stack that was never brought up"
+    )
     done.returncode, done.stderr = 1, "error: no backend\n"
     with pytest.raises(OperationError, match="pulumi can't read the state of prod: error: no backend"):
         recorded.read(StackName(name="prod"))
@@ -222,7 +242,7 @@ class Pulumi:
         self.commands: list[list[str]] = []
         self.checks, self.status = list(checks), 0
         known = {"w1@10.0.0.2:22": Recorded(urn=URN, entry=ENTRY, state="live")}
-        monkeypatch.setattr(recorded, "read", lambda _: known)
+        monkeypatch.setattr(recorded, "read", lambda _: State(nodes=known, has_cache=True))
         monkeypatch.setattr(check, "look", lambda *_: self.checks.pop(0))
         monkeypatch.setattr(stacks, "configuration", lambda _: {"docker_cache_generations": generations})
         monkeypatch.setattr(stacks, "run_quietly", self.run)
@@ -261,12 +281,12 @@ def test_a_node_that_is_not_in_order_afterwards_is_a_failure(monkeypatch: pytest
     assert healed() == 1
 
 
-@pytest.mark.parametrize(("checks", "status"), [(GOOD, 0), (UNREACHED, 1)])
+@pytest.mark.parametrize(("checks", "names", "status"), [(GOOD, [], 0), (UNREACHED, [], 1), (UNREACHED, ["w1"], 1)])
 def test_where_nothing_can_be_healed_nothing_is_done(
-    monkeypatch: pytest.MonkeyPatch, checks: Checks, status: int
+    monkeypatch: pytest.MonkeyPatch, checks: Checks, names: list[str], status: int
 ) -> None:
     pulumi = Pulumi(monkeypatch, checks)
-    assert healed() == status
+    assert healed(*names) == status
     assert pulumi.commands == []
 
 
@@ -303,7 +323,8 @@ def test_a_look_gives_the_other_end_all_that_it_needs(monkeypatch: pytest.Monkey
         asked.extend([action, given])
         return GOOD.model_dump_json()
 
-    monkeypatch.setattr(recorded, "read", lambda _: {"w1@h:22": Recorded(urn=URN, entry=ENTRY, state=None)})
+    nodes = {"w1@h:22": Recorded(urn=URN, entry=ENTRY, state=None)}
+    monkeypatch.setattr(recorded, "read", lambda _: State(nodes=nodes, has_cache=True))
     monkeypatch.setattr(stacks, "configuration", lambda _: configuration())
     monkeypatch.setattr(stacks, "work_in_network", work)
     assert check.look(StackName(name="prod"), ["w1"]) == GOOD

@@ -326,6 +326,14 @@ def test_kubesprays_bastion_lies_before_every_node_and_is_none(tmp_path: Path) -
     assert result.unusable == ()
 
 
+def test_a_bastion_that_is_a_node_too_is_reached_directly(tmp_path: Path) -> None:
+    hosts = HOSTS + "    bastion: {hosts: {pai-master: }}\n"
+    result = imported(tmp_path, hosts=hosts)
+    assert values(result)["docker_cache_ssh_bastion"]["host"] == "10.0.0.1"
+    assert nodes(result)["pai-master"]["direct"] == "true"
+    assert "direct" not in nodes(result)["pai-worker1"]
+
+
 def test_a_bastion_without_an_address_is_reached_by_its_name(tmp_path: Path) -> None:
     assert values(imported(tmp_path, hosts=with_bastion()))["docker_cache_ssh_bastion"] == {"host": "gate"}
 

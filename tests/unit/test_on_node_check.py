@@ -34,7 +34,7 @@ def report(node: StandInNode, *argv: str) -> dict[str, Any]:
         found = check.report(argv, node.places)
     assert everything(node) == before, "a look changes nothing"
     assert SECRET not in json.dumps(found), "contents of daemon.json must never be printed"
-    remember(words(each) for each in found["findings"])
+    remember(words(each) for each in found["findings"] + found["cache"])
     return found
 
 
@@ -51,7 +51,7 @@ def words(finding: dict[str, str]) -> str:
 
 
 def errors_of(found: dict[str, Any]) -> list[str]:
-    return [words(each) for each in found["findings"] if each["level"] == "error"]
+    return [words(each) for each in found["findings"] + found["cache"] if each["level"] == "error"]
 
 
 def untouched(_: StandInNode) -> None:
@@ -141,7 +141,9 @@ def test_a_node_without_an_engine_has_nothing_to_tell(node: StandInNode) -> None
     node.docker.stop()
     node.installed = False
     node.cache = ("no route", True)
-    assert report(node, ENTRY) == {"engines": [], "findings": []}, "the cache need not answer where nobody asks it"
+    assert report(node, ENTRY) == {"engines": [], "findings": [], "cache": []}, (
+        "the cache need not answer where nobody asks it"
+    )
 
 
 def broken_file(node: StandInNode) -> None:

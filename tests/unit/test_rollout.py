@@ -355,7 +355,7 @@ def test_a_state_that_can_not_be_changed_is_named(failing: str, message: str, mo
     def run(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, int(failing in command), json.dumps(STATE), "locked\n")
 
-    monkeypatch.setattr(taking_back, "run_quietly", run)
+    monkeypatch.setattr(stacks, "run_quietly", run)
     with pytest.raises(OperationError, match=message):
         taking_back.record(StackName(name="prod"), {URN.format("w1")})
 
