@@ -89,7 +89,8 @@ def proof(stack: StackName) -> int:
     if isinstance(settings, Disabled):
         print("enable_docker_cache is off: there is nothing to prove")
         return 0
-    results = prove_nodes(stack, values, [node.name for node in settings.kept_nodes]).values()
+    by_node = prove_nodes(stack, values, [node.name for node in settings.kept_nodes])
+    results = [result for each in by_node.values() for result in each]
     console().print(as_table(results))
     return 0 if all(result.is_good for result in results) else 1
 

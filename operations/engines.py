@@ -14,6 +14,7 @@ CTR = ("ctr", "--namespace", "docker-cache-proof", "images")
 """In a namespace of its own, where no image of Kubernetes' is touched."""
 HOST = re.compile(r"^[ \t]*\[host\.[\"']([^\"']+)[\"']\][ \t]*$", re.MULTILINE)
 DEFAULT_FOLDER = "/etc/containerd/certs.d"
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +35,21 @@ class Engine:
         return entry in self.mirrors or entry.partition("://")[2] in self.mirrors
 
 
-async def ask_engine(shell: Shell, wanted: Collection[str]) -> Engine | None:
-    """The node's docker, or else its podman or its containerd, of those that get the mirror; None where it has none."""
-    known = (("docker", "docker", ask_docker), ("podman", "podman", ask_podman), ("containerd", "ctr", ask_containerd))
-    for name, program, ask in known:
-        if name in wanted and await shell.run("sh", "-c", f"command -v {program} || true", seconds=ASK_SECONDS):
-            engine = await ask(shell)
-            if engine is not None:
-                return engine
-    return None
+async def ask_engines(shell: Shell, wanted: Collection[str]) -> list[Engine]:
+    """The node's engines, of those that get the mirror."""
+    engines: list[Engine] = []
+    for name, program, ask in (("docker", "docker", ask_docker), ("podman", "podman", ask_podman)):
+        if name in wanted and await finds(shell, f"command -v {program}"):
+            engines += [engine] if (engine := await ask(shell)) else []
+    # Docker may bring a containerd of its own, which has another socket.
+    trace = "command -v ctr" + (f" && ls {CONTAINERD_SOCKET}" if engines else "")
+    if "containerd" in wanted and await finds(shell, trace):
+        engines += [engine] if (engine := await ask_containerd(shell)) else []
+    return engines
+
+
+async def finds(shell: Shell, trace: str) -> bool:
+    return bool(await shell.run("sh", "-c", f"({trace}) 2>/dev/null || true", seconds=ASK_SECONDS))
 
 
 async def ask_docker(shell: Shell) -> Engine | None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError
-from operations.engines import ASK_SECONDS, Engine, ask_engine
+from operations.engines import ASK_SECONDS, Engine, ask_engines
 from operations.ssh import NodeError, Shell, connect
 from settings.access import Access
 from settings.stack import Stack
@@ -23,7 +23,7 @@ PULL_SECONDS = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One node's line in the table."""
+    """A line in the table: one engine of one node."""
 
     node: str
     engine: str = "–"
@@ -35,28 +35,31 @@ class Result:
 
 
 def prove(stack: Stack, nodes: Sequence[Access], say: Callable[[str], None]) -> list[Result]:
-    """Pull on these nodes, one after the other, and say how each went."""
+    """Pull by each engine of these nodes, one after the other, and say how each went."""
     metrics = CacheMetrics(stack.cluster, stack.settings.docker_cache_namespace) if stack.cluster else None
     results = []
     for number, access in enumerate(nodes, 1):
-        result = asyncio.run(prove_node(stack, access, metrics))
-        took = (
-            "" if result.seconds is None else f", {stack.settings.docker_cache_proof_image} in {result.seconds:.2f} s"
-        )
-        say(f"  proof {number} of {len(nodes)}: {access.name}: {result.verdict}{took}")
-        results.append(result)
+        for result in asyncio.run(prove_node(stack, access, metrics)):
+            took = (
+                ""
+                if result.seconds is None
+                else f", {stack.settings.docker_cache_proof_image} in {result.seconds:.2f} s"
+            )
+            say(f"  proof {number} of {len(nodes)}: {access.name}: {result.verdict}{took}")
+            results.append(result)
     return results
 
 
-async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None) -> Result:
+async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None) -> list[Result]:
+    """One result for each engine, up to the first that can't be asked."""
+    results: list[Result] = []
     try:
         async with connect(access) as shell:
-            engine = await ask_engine(shell, stack.settings.docker_cache_engines)
-            if engine is None:
-                return Result(node=access.name, verdict="no container engine here", is_good=True)
-            return await pull(shell, engine, stack, metrics)
+            for engine in await ask_engines(shell, stack.settings.docker_cache_engines):
+                results.append(await pull(shell, engine, stack, metrics))  # noqa: PERF401 - those before an error count
     except (NodeError, MetricsError) as error:
-        return Result(node=access.name, verdict=f"failed: {error}", is_good=False)
+        return [*results, Result(node=access.name, verdict=f"failed: {error}", is_good=False)]
+    return results or [Result(node=access.name, verdict="no container engine here", is_good=True)]
 
 
 def full_name(image: str) -> str:

@@ -8,12 +8,15 @@ from operations.proof import Result
 from operations.stacks import StackName
 
 
-def prove_nodes(stack: StackName, values: Mapping[str, str], names: Sequence[str]) -> dict[str, Result]:
-    """Each node's result, by its name. Raises OperationError."""
+def prove_nodes(stack: StackName, values: Mapping[str, str], names: Sequence[str]) -> dict[str, list[Result]]:
+    """The results of each node's engines, by its name. Raises OperationError."""
+    results: dict[str, list[Result]] = {}
     if not names:
-        return {}
+        return results
     said = stacks.work_in_network(stack, "proof-from-stdin", values, "--nodes", ",".join(names))
-    return {item["node"]: Result(**item) for item in json.loads(said)}
+    for item in json.loads(said):
+        results.setdefault(item["node"], []).append(Result(**item))
+    return results
 
 
 def take_back_nodes(stack: StackName, values: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:

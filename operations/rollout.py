@@ -68,7 +68,7 @@ class Rollout:
         self._task = task
         self._pending = {change.urn for change in task.changes.nodes}
         self._failed: set[str] = set()
-        self._proved: dict[str, Result] = {}
+        self._proved: dict[str, list[Result]] = {}
         self._canary_is_missing = False
 
     def run(self) -> int:
@@ -127,14 +127,18 @@ class Rollout:
         """Take back those that were not seen to use the cache; the reasons."""
         results = prove_nodes(self._task.stack, self._task.values, [change.node for change in changes])
         self._proved |= results
-        unproved = [change for change in changes if not results[change.node].is_good]
+        reasons = {
+            change: next((f"the proof {each.verdict}" for each in results[change.node] if not each.is_good), "")
+            for change in changes
+        }
+        unproved = {change: reason for change, reason in reasons.items() if reason}
         if not unproved:
             return {}
         names = [change.node for change in unproved]
         for name, line in take_back_nodes(self._task.stack, self._task.values, names).items():
             say(f"  {name}: {line}")
         taking_back.record(self._task.stack, {change.urn for change in unproved})
-        return {change: f"the proof {results[change.node].verdict}" for change in unproved}
+        return unproved
 
     def _settle(self, outcome: Outcome) -> int:
         """A last run, for what is deleted after the nodes, and for the outputs, which failures leave unknown.
@@ -156,7 +160,7 @@ class Rollout:
         names = [node.name for node in self._task.settings.kept_nodes]
         rest = [name for name in names if name not in undone and name not in self._proved]
         self._proved |= prove_nodes(self._task.stack, self._task.values, rest)
-        return [self._proved[name] for name in names if name in self._proved]
+        return [result for name in names for result in self._proved.get(name, ())]
 
 
 def report(task: Task, outcome: Outcome) -> list[str]:

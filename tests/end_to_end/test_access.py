@@ -89,7 +89,7 @@ def has_mirror(sandbox: Sandbox, worker: str) -> bool:
 
 
 def prove(**settings: object) -> dict[str, Result]:
-    """`make proof`, which goes to the nodes by itself: each node's result."""
+    """`make proof`, which goes to the nodes by itself: each node's result (they have one engine)."""
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
     names = [str(node["name"]) for node in settings["docker_cache_nodes"]]  # type: ignore[attr-defined]
     command = [sys.executable, "-m", "operations", "proof-from-stdin", "--nodes", ",".join(names)]

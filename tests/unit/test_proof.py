@@ -1,6 +1,7 @@
 """The proof's judgement on counters as the registry gives them."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from operations import stacks
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
-from operations.engines import ask_engine
+from operations.engines import Engine, ask_engines
 from operations.proof import full_name, judge
 from operations.ssh import NodeError, Shell, connect
 from operations.stacks import StackName
@@ -136,7 +137,7 @@ def test_a_command_is_roots_and_sudos_password_goes_by_standard_input(
 @pytest.mark.parametrize("program", ["docker", "podman"])
 def test_what_is_no_engine_is_named(program: str) -> None:
     with pytest.raises(NodeError, match=f"`{program} info` gives no JSON: is it {program}"):
-        asyncio.run(ask_engine(node_with({program: "What is a container?"}), ENGINES))
+        ask({program: "What is a container?"})
 
 
 def node_with(info: dict[str, str]) -> Shell:
@@ -149,32 +150,35 @@ def node_with(info: dict[str, str]) -> Shell:
     return Shell(access=CLOSED, connection=cast("Any", SimpleNamespace(run=run)))
 
 
+def ask(info: dict[str, str], wanted: Collection[str] = ENGINES) -> list[Engine]:
+    return asyncio.run(ask_engines(node_with(info), wanted))
+
+
 DOCKER = '{"ServerVersion": "29.0.0", "RegistryConfig": {"Mirrors": ["http://cache:30500/"]}}'
 PODMAN = '{"version": {"Version": "4.3.1"}, "registries": {"docker.io": {"Mirrors": [{"Location": "cache:30500"}]}}}'
 
 
 @pytest.mark.parametrize(
-    ("info", "version"),
+    ("info", "versions"),
     [
-        ({"docker": DOCKER}, "docker 29.0.0"),
-        ({"podman": PODMAN}, "podman 4.3.1"),
-        ({"docker": DOCKER, "podman": PODMAN}, "docker 29.0.0"),
-        ({"docker": PODMAN, "podman": PODMAN}, "podman 4.3.1"),
+        ({"docker": DOCKER}, ["docker 29.0.0"]),
+        ({"podman": PODMAN}, ["podman 4.3.1"]),
+        ({"docker": DOCKER, "podman": PODMAN}, ["docker 29.0.0", "podman 4.3.1"]),
+        ({"docker": PODMAN, "podman": PODMAN}, ["podman 4.3.1"]),
     ],
 )
-def test_an_engine_names_its_mirrors(info: dict[str, str], version: str) -> None:
-    engine = asyncio.run(ask_engine(node_with(info), ENGINES))
-    assert engine is not None
-    assert engine.version == version
-    assert engine.has_mirror("http://cache:30500")
-    assert not engine.has_mirror("http://cache:30501")
+def test_each_engine_names_its_mirrors(info: dict[str, str], versions: list[str]) -> None:
+    engines = ask(info)
+    assert [engine.version for engine in engines] == versions
+    for engine in engines:
+        assert engine.has_mirror("http://cache:30500")
+        assert not engine.has_mirror("http://cache:30501")
 
 
 def test_a_podman_without_the_mirror_and_a_node_without_engines_are_told_apart() -> None:
-    engine = asyncio.run(ask_engine(node_with({"podman": '{"registries": {"search": ["docker.io"]}}'}), ENGINES))
-    assert engine is not None
+    (engine,) = ask({"podman": '{"registries": {"search": ["docker.io"]}}'})
     assert not engine.mirrors
-    assert asyncio.run(ask_engine(node_with({}), ENGINES)) is None
+    assert ask({}) == []
 
 
 HOSTS = 'server = "https://registry-1.docker.io"\n[host."http://cache:30500"]\n  capabilities = ["pull"]\n'
@@ -182,22 +186,22 @@ CONTAINERD = {
     "ctr version": "Client:\n  Version:  2.4.2\nServer:\n  Version:  v2.4.2\n",
     "containerd config dump": "[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = '/certs'\n",
     "sh -c 'cat": HOSTS,
-    "sh -c 'command -v ctr": "/usr/bin/ctr",
+    "sh -c '(command -v ctr": "/usr/bin/ctr",
 }
 
 
 def test_a_containerd_names_its_mirrors_and_pulls_where_no_image_of_kubernetes_is() -> None:
-    engine = asyncio.run(ask_engine(node_with(CONTAINERD), ENGINES))
-    assert engine is not None
+    docker, engine = ask(CONTAINERD | {"docker": DOCKER})
+    assert docker.program == "docker", "a node with both is asked by both"
     assert (engine.version, engine.has_mirror("http://cache:30500")) == ("containerd 2.4.2", True)
     assert engine.pull == ("ctr", "--namespace", "docker-cache-proof", "images", "pull", "--hosts-dir", "/certs")
-    without_cri = CONTAINERD | {"containerd config dump": 'disabled_plugins = ["cri"]\n'}
-    assert asyncio.run(ask_engine(node_with(without_cri), ENGINES)) is None, "nobody pulls by it"
+    assert ask(CONTAINERD | {"containerd config dump": 'disabled_plugins = ["cri"]\n'}) == [], "nobody pulls by it"
 
 
 def test_an_engine_that_gets_no_mirror_is_not_asked() -> None:
-    assert asyncio.run(ask_engine(node_with({"docker": DOCKER, "podman": PODMAN}), ["podman"])) is not None
-    assert asyncio.run(ask_engine(node_with({"docker": DOCKER}), ["podman", "containerd"])) is None
+    both = {"docker": DOCKER, "podman": PODMAN}
+    assert [engine.program for engine in ask(both, ["podman"])] == ["podman"]
+    assert ask({"docker": DOCKER}, ["podman", "containerd"]) == []
 
 
 @pytest.mark.parametrize(

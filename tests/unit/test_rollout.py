@@ -82,12 +82,17 @@ class FakePulumi:
                 on_event(event("resOutputsEvent", each.urn, **new))
         return Ran(status=status)
 
-    def prove(self, _: StackName, __: object, names: Sequence[str]) -> dict[str, Result]:
+    def prove(self, _: StackName, __: object, names: Sequence[str]) -> dict[str, list[Result]]:
         self.proofs.append(list(names))
         return {
-            name: Result(
-                node=name, verdict="failed: no" if name in self.unproved else "hit", is_good=name not in self.unproved
-            )
+            name: [
+                Result(node=name, verdict="hit", is_good=True),
+                Result(
+                    node=name,
+                    verdict="failed: no" if name in self.unproved else "miss",
+                    is_good=name not in self.unproved,
+                ),
+            ]
             for name in names
         }
 
