@@ -14,7 +14,7 @@ CTR = ("ctr", "--namespace", "docker-cache-proof", "images")
 """In a namespace of its own, where no image of Kubernetes' is touched."""
 HOST = re.compile(r"^[ \t]*\[host\.[\"']([^\"']+)[\"']\][ \t]*$", re.MULTILINE)
 DEFAULT_FOLDER = "/etc/containerd/certs.d"
-CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+CONTAINERDS_RECORD = "/var/lib/docker-cache/containerd.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ async def ask_engines(shell: Shell, wanted: Collection[str]) -> list[Engine]:
     for name, program, ask in (("docker", "docker", ask_docker), ("podman", "podman", ask_podman)):
         if name in wanted and await finds(shell, f"command -v {program}"):
             engines += [engine] if (engine := await ask(shell)) else []
-    # Docker may bring a containerd of its own, which has another socket.
-    trace = "command -v ctr" + (f" && ls {CONTAINERD_SOCKET}" if engines else "")
+    # Docker brings a containerd along, which nobody asks for images unless a kubelet does; the node knows.
+    trace = "command -v ctr" + (f" && ls {CONTAINERDS_RECORD}" if engines else "")
     if "containerd" in wanted and await finds(shell, trace):
         engines += [engine] if (engine := await ask_containerd(shell)) else []
     return engines

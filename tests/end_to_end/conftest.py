@@ -3,14 +3,17 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 
+from operations.proof import Result
 from sandbox import lifecycle
-from sandbox.enter import ask
+from sandbox.enter import ask, in_network
 from sandbox.processes import init_pid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,9 +135,25 @@ class Sandbox:
 
 def dev_nodes(*names: str) -> list[dict[str, object]]:
     """The nodes of Pulumi.dev.yaml; all of them, or those named."""
-    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
-    nodes: list[dict[str, object]] = document["config"]["docker-cache:docker_cache_nodes"]
+    nodes = cast("list[dict[str, object]]", dev_configuration()["docker_cache_nodes"])
     return [node for node in nodes if not names or node["name"] in names]
+
+
+def dev_configuration() -> dict[str, object]:
+    """What Pulumi.dev.yaml says, by our keys."""
+    document = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+    return {key.removeprefix("docker-cache:"): value for key, value in document["config"].items()}
+
+
+def prove(settings: Mapping[str, object], nodes: Sequence[str]) -> list[Result]:
+    """What `make proof` sees of these nodes with these settings, in their order."""
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+    command = [sys.executable, "-m", "operations", "proof-from-stdin", "--nodes", ",".join(nodes)]
+    proof = run(in_network(command), text=json.dumps({"enable_docker_cache": "true", **values}))
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+    results = [Result(**item) for item in json.loads(proof.stdout)]
+    assert list(dict.fromkeys(result.node for result in results)) == list(nodes)
+    return results
 
 
 def run(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -3,11 +3,9 @@
 The nodes get a registry on the machine `hub` as their mirror: no cluster is needed, and only ssh is tried here.
 """
 
-import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 from operations.proof import Result
 from sandbox.enter import in_network
 from sandbox.layout import ROOT
-from tests.end_to_end.conftest import WORKERS, Sandbox, dev_nodes, run
+from tests.end_to_end.conftest import WORKERS, Sandbox, dev_nodes, prove, run
 from tests.end_to_end.test_custom_registry import ADDRESS, Registry
 
 PASSWORD, SUDO_PASSWORD, PASSPHRASE = "pass word/1", "sudo pass/word+2", "open sesame/3"
@@ -88,16 +86,10 @@ def has_mirror(sandbox: Sandbox, worker: str) -> bool:
     return sandbox.mirrors(worker) == [f"http://{ADDRESS}/"]
 
 
-def prove(**settings: object) -> dict[str, Result]:
-    """`make proof`, which goes to the nodes by itself: each node's result (they have one engine)."""
-    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+def prove_all(**settings: object) -> dict[str, Result]:
+    """The nodes have one engine each."""
     names = [str(node["name"]) for node in settings["docker_cache_nodes"]]  # type: ignore[attr-defined]
-    command = [sys.executable, "-m", "operations", "proof-from-stdin", "--nodes", ",".join(names)]
-    proof = run(in_network(command), text=json.dumps({"enable_docker_cache": "true", **values}))
-    assert proof.returncode == 0, proof.stdout + proof.stderr
-    results = {item["node"]: Result(**item) for item in json.loads(proof.stdout)}
-    assert list(results) == names
-    return results
+    return {result.node: result for result in prove(settings, names)}
 
 
 def go_there_and_back(sandbox: Sandbox, settings: dict[str, object]) -> None:
@@ -105,7 +97,7 @@ def go_there_and_back(sandbox: Sandbox, settings: dict[str, object]) -> None:
     names = [str(node["name"]) for node in settings["docker_cache_nodes"]]  # type: ignore[attr-defined]
     sandbox.up(**settings)
     assert all(has_mirror(sandbox, name) for name in names)
-    assert all(result.is_good for result in prove(**settings).values())
+    assert all(result.is_good for result in prove_all(**settings).values())
     sandbox.destroy()
     assert not any(has_mirror(sandbox, name) for name in names)
 
@@ -204,7 +196,7 @@ def test_a_node_with_another_host_key_is_refused_and_named_with_both_fingerprint
     assert "pai-worker1@10.30.0.11:22" in text
     assert "host key mismatch" in text
     assert (sandbox.docker_pid("pai-worker1"), sandbox.mirrors("pai-worker1")) == before
-    verdict = prove(**settings)["pai-worker1"].verdict
+    verdict = prove_all(**settings)["pai-worker1"].verdict
     shown, expected = (
         run(["ssh-keygen", "-l", "-f", f".sandbox/keys/ssh/{name}.pub"]).stdout.split()[1]
         for name in ("ssh_host_ed25519_key", "id_ed25519")
@@ -282,7 +274,7 @@ def test_what_is_wrong_on_the_way_through_a_bastion_is_told_with_its_place(sandb
     good = keys(*workers({}), docker_cache_ssh_private_key_path=DEFAULT_KEY)
     of_bastion = good | {"docker_cache_ssh_bastion": jump(host_key=another)}
     assert re.search(r'proxy: failed to dial "10\.30\.0\.2:22".*host key mismatch', failing_up(sandbox, **of_bastion))
-    assert "docker_cache_ssh_bastion.host_key" in prove(**of_bastion)["pai-worker1"].verdict
+    assert "docker_cache_ssh_bastion.host_key" in prove_all(**of_bastion)["pai-worker1"].verdict
     node = workers({"host_key": another})
     of_node = good | {"docker_cache_ssh_bastion": jump(), "docker_cache_nodes": node}
     assert re.search(r'failed to dial "10\.30\.0\.11:22".*host key mismatch', failing_up(sandbox, **of_node))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.conftest import Sandbox, dev_nodes
+from tests.end_to_end.conftest import Sandbox, dev_configuration, dev_nodes, prove
 
 WORKER = "pai-worker3"
 HOSTS = "/etc/containerd/certs.d/docker.io/hosts.toml"
@@ -104,3 +104,20 @@ def test_a_cache_that_asks_for_credentials_gets_them_from_a_file_of_roots(clean:
     served = clean.kubectl("logs", "deployment/docker-cache-registry", "--tail", "200")
     assert '"auth.user.name":"reader"' in served, "the pull signed in"
     assert PASSWORD not in json.dumps(clean.outputs())
+
+
+def test_a_node_whose_kubelet_pulls_by_containerd_beside_docker_is_proved_by_both(clean: Sandbox) -> None:
+    # Stands in for a kubelet, of which the node's program reads the command line alone.
+    clean.on("pai-worker1", "systemd-run", "--unit=by-name-kubelet", "bash", "-c", "exec -a kubelet sleep 1000")
+    try:
+        clean.up(docker_cache_nodes=dev_nodes("pai-master", "pai-worker1"))
+        results = prove(dev_configuration(), ["pai-worker1"])
+        assert [result.engine.partition(" ")[0] for result in results] == ["docker", "containerd"]
+        assert all(result.is_good for result in results), results
+        clean.on("pai-worker1", "sh", "-c", f"cp {HOSTS} /run/kept && sed -i '/host/d' {HOSTS}")
+        docker, containerd = prove(dev_configuration(), ["pai-worker1"])
+        assert (docker.is_good, containerd.is_good) == (True, False), "docker's pull says nothing of containerd's"
+        clean.on("pai-worker1", "cp", "/run/kept", HOSTS)
+        clean.destroy()
+    finally:
+        clean.on("pai-worker1", "systemctl", "stop", "by-name-kubelet")
