@@ -39,17 +39,19 @@ async def ask_engines(shell: Shell, wanted: Collection[str]) -> list[Engine]:
     """The node's engines, of those that get the mirror."""
     engines: list[Engine] = []
     for name, program, ask in (("docker", "docker", ask_docker), ("podman", "podman", ask_podman)):
-        if name in wanted and await finds(shell, f"command -v {program}"):
+        if name in wanted and await holds(shell, f"command -v {program}"):
             engines += [engine] if (engine := await ask(shell)) else []
     # Docker brings a containerd along, which nobody asks for images unless a kubelet does; the node knows.
-    trace = "command -v ctr" + (f" && ls {CONTAINERDS_RECORD}" if engines else "")
-    if "containerd" in wanted and await finds(shell, trace):
+    is_used = "command -v ctr" + (f" && test -e {CONTAINERDS_RECORD}" if engines else "")
+    if "containerd" in wanted and await holds(shell, is_used):
         engines += [engine] if (engine := await ask_containerd(shell)) else []
     return engines
 
 
-async def finds(shell: Shell, trace: str) -> bool:
-    return bool(await shell.run("sh", "-c", f"({trace}) 2>/dev/null || true", seconds=ASK_SECONDS))
+async def holds(shell: Shell, condition: str) -> bool:
+    """What the node's shell says of a condition: a list of commands whose status counts, and not what they print."""
+    question = f"if {{ {condition}; }} >/dev/null 2>&1; then echo yes; fi"
+    return bool(await shell.run("sh", "-c", question, seconds=ASK_SECONDS))
 
 
 async def ask_docker(shell: Shell) -> Engine | None:

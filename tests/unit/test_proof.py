@@ -1,6 +1,7 @@
 """The proof's judgement on counters as the registry gives them."""
 
 import asyncio
+import shlex
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from operations import stacks
+from operations import engines, stacks
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
 from operations.engines import Engine, ask_engines
 from operations.proof import full_name, judge
@@ -186,7 +187,7 @@ CONTAINERD = {
     "ctr version": "Client:\n  Version:  2.4.2\nServer:\n  Version:  v2.4.2\n",
     "containerd config dump": "[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = '/certs'\n",
     "sh -c 'cat": HOSTS,
-    "sh -c '(command -v ctr": "/usr/bin/ctr",
+    "sh -c 'if { command -v ctr": "yes",
 }
 
 
@@ -196,6 +197,35 @@ def test_a_containerd_names_its_mirrors_and_pulls_where_no_image_of_kubernetes_i
     assert (engine.version, engine.has_mirror("http://cache:30500")) == ("containerd 2.4.2", True)
     assert engine.pull == ("ctr", "--namespace", "docker-cache-proof", "images", "pull", "--hosts-dir", "/certs")
     assert ask(CONTAINERD | {"containerd config dump": 'disabled_plugins = ["cri"]\n'}) == [], "nobody pulls by it"
+
+
+def test_a_containerd_beside_docker_that_got_no_mirror_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "containerd.json"
+    monkeypatch.setattr(engines, "CONTAINERDS_RECORD", str(record))
+    for program in ("docker", "ctr"):
+        (tmp_path / program).write_text("#!/bin/sh\n")
+        (tmp_path / program).chmod(0o755)
+    told = CONTAINERD | {"docker": DOCKER}
+
+    async def run(words: str, **options: Any) -> object:
+        if not words.startswith("sh -c 'if"):
+            return await node_with(told).connection.run(words, **options)
+        question = shlex.split(words)[2]
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", question, env={"PATH": str(tmp_path)}, stdout=asyncio.subprocess.PIPE
+        )
+        stdout, _ = await process.communicate()
+        return SimpleNamespace(exit_status=process.returncode, stdout=stdout.decode(), stderr="")
+
+    def asked() -> list[str]:
+        shell = Shell(access=CLOSED, connection=cast("Any", SimpleNamespace(run=run)))
+        return [engine.program for engine in asyncio.run(ask_engines(shell, ENGINES))]
+
+    assert asked() == ["docker"], "docker brings it along, and nobody pulls by it"
+    record.touch()
+    assert asked() == ["docker", "containerd"]
 
 
 def test_an_engine_that_gets_no_mirror_is_not_asked() -> None:
