@@ -6,7 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from on_node import containerd
 from on_node.containerd_config import parse_dump
+from on_node.owned import record_path
+from on_node.places import Places
 from operations.ssh import NodeError, Shell
 
 ASK_SECONDS = 60
@@ -14,7 +17,7 @@ CTR = ("ctr", "--namespace", "docker-cache-proof", "images")
 """In a namespace of its own, where no image of Kubernetes' is touched."""
 HOST = re.compile(r"^[ \t]*\[host\.[\"']([^\"']+)[\"']\][ \t]*$", re.MULTILINE)
 DEFAULT_FOLDER = "/etc/containerd/certs.d"
-CONTAINERDS_RECORD = "/var/lib/docker-cache/containerd.json"
+CONTAINERDS_RECORD = record_path(Places(), containerd.NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +40,15 @@ class Engine:
 
 async def ask_engines(shell: Shell, wanted: Collection[str]) -> list[Engine]:
     """The node's engines, of those that get the mirror."""
-    engines: list[Engine] = []
-    for name, program, ask in (("docker", "docker", ask_docker), ("podman", "podman", ask_podman)):
-        if name in wanted and await holds(shell, f"command -v {program}"):
-            engines += [engine] if (engine := await ask(shell)) else []
+    engines: list[Engine | None] = []
+    for program, ask in (("docker", ask_docker), ("podman", ask_podman)):
+        if program in wanted and await holds(shell, f"command -v {program}"):
+            engines.append(await ask(shell))
     # Docker brings a containerd along, which nobody asks for images unless a kubelet does; the node knows.
-    is_used = "command -v ctr" + (f" && test -e {CONTAINERDS_RECORD}" if engines else "")
+    is_used = "command -v ctr" + (f" && test -e {CONTAINERDS_RECORD}" if any(engines) else "")
     if "containerd" in wanted and await holds(shell, is_used):
-        engines += [engine] if (engine := await ask_containerd(shell)) else []
-    return engines
+        engines.append(await ask_containerd(shell))
+    return [engine for engine in engines if engine]
 
 
 async def holds(shell: Shell, condition: str) -> bool:

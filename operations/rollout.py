@@ -127,11 +127,13 @@ class Rollout:
         """Take back those that were not seen to use the cache; the reasons."""
         results = prove_nodes(self._task.stack, self._task.values, [change.node for change in changes])
         self._proved |= results
-        reasons = {
-            change: next((f"the proof {each.verdict}" for each in results[change.node] if not each.is_good), "")
+        # Backwards: of a node's engines, the first that failed is its reason.
+        unproved = {
+            change: f"the proof {result.verdict}"
             for change in changes
+            for result in reversed(results[change.node])
+            if not result.is_good
         }
-        unproved = {change: reason for change, reason in reasons.items() if reason}
         if not unproved:
             return {}
         names = [change.node for change in unproved]

@@ -2,7 +2,8 @@
 
 import asyncio
 import shlex
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from operations import engines, stacks
+from operations import engines, proof, stacks
 from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
 from operations.engines import Engine, ask_engines
-from operations.proof import full_name, judge
+from operations.proof import Result, full_name, judge
 from operations.ssh import NodeError, Shell, connect
 from operations.stacks import StackName
 from rendering import node_command
@@ -226,6 +227,23 @@ def test_a_containerd_beside_docker_that_got_no_mirror_is_not_asked(
     assert asked() == ["docker"], "docker brings it along, and nobody pulls by it"
     record.touch()
     assert asked() == ["docker", "containerd"]
+
+
+def test_what_one_engine_has_proved_counts_where_the_next_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def sign_in(_: Access) -> AsyncIterator[Shell]:
+        yield node_with(CONTAINERD | {"docker": DOCKER})
+
+    async def pull(_: Shell, engine: Engine, *__: object) -> Result:
+        if engine.program == "containerd":
+            raise NodeError("no space")
+        return Result(node="w1", engine=engine.version, verdict="hit", is_good=True)
+
+    monkeypatch.setattr(proof, "connect", sign_in)
+    monkeypatch.setattr(proof, "pull", pull)
+    stack = cast("Any", SimpleNamespace(settings=SimpleNamespace(docker_cache_engines=ENGINES)))
+    results = asyncio.run(proof.prove_node(stack, CLOSED, None))
+    assert [(result.verdict, result.is_good) for result in results] == [("hit", True), ("failed: no space", False)]
 
 
 def test_an_engine_that_gets_no_mirror_is_not_asked() -> None:
