@@ -236,14 +236,17 @@ def test_what_one_engine_has_proved_counts_where_the_next_one_fails(monkeypatch:
 
     async def pull(_: Shell, engine: Engine, *__: object) -> Result:
         if engine.program == "containerd":
-            raise NodeError("no space")
+            raise NodeError("`ctr` ended with status 1")
         return Result(node="w1", engine=engine.version, verdict="hit", is_good=True)
 
     monkeypatch.setattr(proof, "connect", sign_in)
     monkeypatch.setattr(proof, "pull", pull)
     stack = cast("Any", SimpleNamespace(settings=SimpleNamespace(docker_cache_engines=ENGINES)))
     results = asyncio.run(proof.prove_node(stack, CLOSED, None))
-    assert [(result.verdict, result.is_good) for result in results] == [("hit", True), ("failed: no space", False)]
+    assert [(result.verdict, result.is_good) for result in results] == [
+        ("hit", True),
+        ("failed: `ctr` ended with status 1", False),
+    ]
 
 
 def test_an_engine_that_gets_no_mirror_is_not_asked() -> None:
