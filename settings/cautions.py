@@ -8,15 +8,24 @@ from urllib.parse import urlsplit
 from settings.access import Access
 from settings.htpasswd import parse_htpasswd
 from settings.loading import ALIASES, is_secret
-from settings.model import SECRET_KEYS, Machine, Settings
+from settings.model import SECRET_KEYS, Machine, Settings, Upstream
 
 ACCOUNT_KEY_BYTES = 64
 CACHE_KEYS = (
     "docker_cache_htpasswd",
     "docker_cache_remote_username",
+    "docker_cache_upstreams",
+    "docker_cache_prefetch",
     "docker_cache_fs_storage_class",
     "docker_cache_fs_claim",
+    "docker_cache_ttl",
+    "docker_cache_fs_max_size",
     "docker_cache_azure_account_name",
+    "docker_cache_tls_certificate",
+    "docker_cache_tls_secret",
+    "docker_cache_service_monitor",
+    "docker_cache_alert_rules",
+    "docker_cache_dashboard",
 )
 """Keys of the cache itself that somebody who sets them expects to count."""
 
@@ -37,6 +46,7 @@ def cautions(
         *(in_plain_text(key) for key in plain_keys if must_be_secret(key)),
         *in_nodes(settings, plain_keys),
         *in_bastion(settings, plain_keys),
+        *in_upstreams(settings, plain_keys),
     ]
 
 
@@ -74,14 +84,24 @@ def shared_private_images(settings: Settings) -> Iterator[str]:
             "docker_cache_remote_username is set: every image that this user may pull, private ones too, can then be pulled by "
             f"everyone who reaches the cache at {settings.entry}"
         )
+    for upstream in settings.docker_cache_upstreams:
+        if upstream.username:
+            yield (
+                f"docker_cache_upstreams[{upstream.host}].username is set: every image that this user may pull, private ones "
+                f"too, can then be pulled by everyone who reaches the cache at {settings.entry}"
+            )
 
 
 def upstream_in_the_clear(settings: Settings) -> Iterator[str]:
-    if settings.docker_cache_remote_url.startswith("http://") and not is_inside(settings.docker_cache_remote_url):
-        yield (
-            f"docker_cache_remote_url is {settings.docker_cache_remote_url}: over plain http, images can be changed on their way "
-            "to the cache, and all nodes get them; use https"
-        )
+    urls = {
+        f"docker_cache_upstreams[{upstream.host}].url": upstream.url for upstream in settings.docker_cache_upstreams
+    }
+    for key, url in {"docker_cache_remote_url": settings.docker_cache_remote_url, **urls}.items():
+        if url and url.startswith("http://") and not is_inside(url):
+            yield (
+                f"{key} is {url}: over plain http, images can be changed on their way to the cache, and all nodes get them; "
+                "use https"
+            )
 
 
 def unpinned_image(settings: Settings) -> Iterator[str]:
@@ -100,6 +120,36 @@ def entry_in_the_clear(settings: Settings) -> Iterator[str]:
             f"the entry {settings.entry} is plain http to a public address: manifests fetched by tag can be changed on their "
             "way; use an address of the cluster's own network, or https"
         )
+
+
+def clients_without_addresses(settings: Settings) -> Iterator[str]:
+    """Whoever stands between the nodes and the cache decides what it sees of them."""
+    if settings.docker_cache_allowed_cidrs and settings.docker_cache_entry:
+        yield (
+            f"docker_cache_allowed_cidrs is set, and the entry is {settings.docker_cache_entry}: the cache then answers at the "
+            "NodePort of those nodes alone that its front runs on, and goes by the address that requests have there; whatever "
+            "leads from the entry to the nodes has to see to both"
+        )
+
+
+def nodes_outside(settings: Settings) -> Iterator[str]:
+    """By the addresses that ssh reaches them at, which need not be those that they pull from."""
+    networks = [ipaddress.ip_network(cidr) for cidr in settings.docker_cache_allowed_cidrs]
+    outside = [node.name for node in settings.kept_nodes if networks and is_outside(node.host, networks)]
+    if outside:
+        yield (
+            f"docker_cache_allowed_cidrs has no network with the host of {listed(outside)}: unless they pull from other "
+            "addresses, the cache refuses them"
+        )
+
+
+def is_outside(host: str, networks: Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """A name says nothing."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not any(address in network for network in networks)
 
 
 def unverified_entry(settings: Settings) -> Iterator[str]:
@@ -141,7 +191,7 @@ def forgotten_nodes(settings: Settings) -> Iterator[str]:
 
 
 def unused_keys(settings: Settings) -> Iterator[str]:
-    unused = [key for key in CACHE_KEYS if getattr(settings, key) is not None]
+    unused = [key for key in CACHE_KEYS if getattr(settings, key)]
     if settings.docker_cache_custom_registry and unused:
         yield (
             f"docker_cache_custom_registry is {settings.docker_cache_custom_registry}: no cache is installed, and "
@@ -173,8 +223,17 @@ def in_bastion(settings: Settings, plain_keys: Collection[str]) -> Iterator[str]
         )
 
 
-def has_secrets(machine: Machine | None) -> bool:
-    return any(getattr(machine, key, None) for key in SECRET_KEYS)
+def in_upstreams(settings: Settings, plain_keys: Collection[str]) -> Iterator[str]:
+    secret = [upstream.host for upstream in settings.docker_cache_upstreams if has_secrets(upstream)]
+    if "docker_cache_upstreams" in plain_keys and secret:
+        yield (
+            f"docker_cache_upstreams has secrets without encryption, of {listed(secret)}: "
+            "`pulumi config set --secret --path 'docker-cache:docker_cache_upstreams[0].password'` asks for one and encrypts it"
+        )
+
+
+def has_secrets(item: Machine | Upstream | None) -> bool:
+    return any(getattr(item, key, None) for key in SECRET_KEYS)
 
 
 def in_plain_text(key: str) -> str:
@@ -203,6 +262,8 @@ CACHE: tuple[Find, ...] = (
     shared_private_images,
     upstream_in_the_clear,
     unpinned_image,
+    clients_without_addresses,
+    nodes_outside,
 )
 NODES: tuple[Find, ...] = (
     entry_in_the_clear,

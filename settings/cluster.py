@@ -1,5 +1,6 @@
 """The Kubernetes cluster that a stack names: its kubeconfig, its context, and whether it can take the cache."""
 
+import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ import urllib3
 import yaml
 
 from settings.model import Settings
+from settings.tls import Source, TlsPair, pair_problems
 from settings.values import read_file
 
 OLDEST = (1, 22)
 """Server-side apply, which the provider updates with, is stable from 1.22 on."""
 CONNECT_SECONDS = 10
+TLS_TYPE = "kubernetes.io/tls"
 PREDECESSOR_SERVICE = "docker-registry-cache-service"
 """The Service of OpenPAI's own docker-cache: src/docker-cache/deploy in its source."""
 TAKE_OVER = "`make takeover STACK=…` moves the cluster over without an interval in which pulls fail"
@@ -72,7 +75,9 @@ class Answer:
 
 
 def ask_cluster(cluster: Cluster, settings: Settings) -> Answer:
-    """Is it new enough, has it the namespace, is the NodePort free for us, and does the predecessor run there?"""
+    """Is it new enough, has it the namespace and what the settings name in it, is the NodePort free for us, and does the
+    predecessor run there?
+    """
     look = f"look at it with `kubectl --context {cluster.context} version`"
     try:
         with api_client(cluster) as client:
@@ -82,6 +87,7 @@ def ask_cluster(cluster: Cluster, settings: Settings) -> Answer:
                 version_problem(str(version.git_version)),
                 namespace_problem(client, settings),
                 node_port_problem(listed, settings),
+                *tls_secret_problems(client, settings),
             )
     except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
         reason = str(getattr(error, "reason", None) or type(error).__name__)
@@ -112,6 +118,41 @@ def namespace_problem(client: kubernetes.client.ApiClient, settings: Settings) -
         if error.status != HTTPStatus.FORBIDDEN:
             raise
     return None
+
+
+def tls_secret_problems(client: kubernetes.client.ApiClient, settings: Settings) -> list[str]:
+    """A pod that names a Secret which is not there waits for it without a word."""
+    name, namespace = settings.docker_cache_tls_secret, settings.docker_cache_namespace
+    if name is None:
+        return []
+    shown = f'docker_cache_tls_secret is "{name}"'
+    try:
+        secret = kubernetes.client.CoreV1Api(client).read_namespaced_secret(
+            name, namespace, _request_timeout=CONNECT_SECONDS
+        )
+    except kubernetes.client.ApiException as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            command = f"kubectl --namespace {namespace} create secret tls {name} --cert=… --key=…"
+            return [f"{shown}: there is no such Secret; make it with `{command}`, or have cert-manager make it"]
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return []
+    pair = secret_pair(as_json(client, secret))
+    if pair is None:
+        return [f"{shown}: that Secret is not of type {TLS_TYPE}, with tls.crt and tls.key; name one that is"]
+    source = Source(
+        certificate=f"tls.crt of docker_cache_tls_secret {name}", key=f"tls.key of docker_cache_tls_secret {name}"
+    )
+    return list(pair_problems(pair, settings, None, source))
+
+
+def secret_pair(item: Mapping[str, Any]) -> TlsPair | None:
+    """None where the Secret holds none, by its type or its keys."""
+    data = item.get("data") or {}
+    if item.get("type") != TLS_TYPE or not {"tls.crt", "tls.key"} <= set(data):
+        return None
+    certificate, key = (base64.b64decode(data[file]).decode(errors="replace") for file in ("tls.crt", "tls.key"))
+    return TlsPair(certificate=certificate, key=key)
 
 
 def node_port_problem(listed: Iterable["Service"], settings: Settings) -> str | None:

@@ -32,6 +32,8 @@ NEARLY = 0.9
 """The likeness that makes a key a misspelling. The original's own keys that are not read here are less alike."""
 LIST_OF_NODES = "write a list of maps with name and host, see docs/configuration.md"
 BASTION = "write a map with host, see docs/configuration.md"
+UPSTREAM = "write a host such as ghcr.io, or a map with host, see docs/configuration.md"
+PREFETCHED = "write an image's name, or a map with image, see docs/configuration.md"
 OUR_WORDS = {
     "string_type": "write it as text, in quotes",
     "dict_type": "write a map",
@@ -157,18 +159,34 @@ def describe(details: ErrorDetails, read: Read) -> list[str]:
     message = details["msg"].removeprefix("Value error, ")
     key = place(details["loc"], read)
     if details["type"] == "missing":
-        who = "each node" if re.fullmatch(r"docker_cache_nodes\[[^\]]*\]\.\w+", key) else "a bastion"
-        return [f"{key} is missing: {who} needs it, see docs/configuration.md"]
+        return [f"{key} is missing: {who_needs(key)} needs it, see docs/configuration.md"]
     if details["type"] == "extra_forbidden":
         return [f"{key} is not a key that is known here: see docs/configuration.md"]
     message = OUR_WORDS.get(details["type"], message)
     if details["type"] == "model_type":
-        message = BASTION if key.endswith("bastion") else LIST_OF_NODES
+        message = form_of(key)
     if details["type"] == "tuple_type":
         message = LIST_OF_NODES if key == "docker_cache_nodes" else "write a list"
     if details["type"] == "literal_error":
         message = f"use {details.get('ctx', {}).get('expected', '')}".replace("'", '"')
     return [f"{key}{shown_value(key, details['input'])}: {line[0].lower()}{line[1:]}" for line in message.splitlines()]
+
+
+def who_needs(key: str) -> str:
+    if key.startswith("docker_cache_upstreams"):
+        return "each upstream"
+    if key.startswith("docker_cache_prefetch"):
+        return "each image"
+    return "each node" if re.fullmatch(r"docker_cache_nodes\[[^\]]*\]\.\w+", key) else "a bastion"
+
+
+def form_of(key: str) -> str:
+    """What to write where a map stands in the list, or alone."""
+    if key.startswith("docker_cache_upstreams"):
+        return UPSTREAM
+    if key.startswith("docker_cache_prefetch"):
+        return PREFETCHED
+    return BASTION if key.endswith("bastion") else LIST_OF_NODES
 
 
 def is_secret(place: str) -> bool:

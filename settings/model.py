@@ -5,7 +5,7 @@ Descriptions stand beside the keys in Pulumi.yaml, where a user looks for them; 
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from settings.values import (
     AccountKey,
@@ -15,8 +15,11 @@ from settings.values import (
     AzureLocation,
     AzureRealm,
     Bool,
+    Cidr,
     ContainerName,
+    Count,
     Days,
+    Duration,
     Entry,
     Folder,
     Generation,
@@ -29,9 +32,11 @@ from settings.values import (
     ObjectName,
     OneLine,
     Percent,
+    Platform,
     Port,
     Proxy,
     Quantity,
+    RegistryHost,
     ResourceGroupName,
     SomeNodes,
     Url,
@@ -41,6 +46,8 @@ from settings.values import (
 )
 
 DOCKER_HUB = "https://registry-1.docker.io"
+DOCKER_IO = "docker.io"
+"""The host that images of Docker Hub are named by, where they name one."""
 Engine = Literal["docker", "containerd", "podman"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
@@ -80,6 +87,38 @@ class Node(Machine):
     direct: Bool = False
 
 
+class Upstream(Model):
+    """A registry that the cache pulls through, by the host that images name it by."""
+
+    host: RegistryHost
+    url: Url | None = None
+    username: OneLine | None = None
+    password: OneLine | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def from_text(cls, value: object) -> object:
+        """A host alone stands for the registry there."""
+        return {"host": value} if isinstance(value, str) else value
+
+    @property
+    def remote_url(self) -> str:
+        return self.url or f"https://{self.host}"
+
+
+class PrefetchedImage(Model):
+    """An image that is in the cache before anybody asks for it, for all of its platforms or for those named (`linux/amd64`)."""
+
+    image: ImageReference
+    platforms: tuple[Platform, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def from_text(cls, value: object) -> object:
+        """An image's name alone stands for all of its platforms."""
+        return {"image": value} if isinstance(value, str) else value
+
+
 class Settings(Model):
     """The configuration of an enabled cache, each value checked by itself; `rules.py` has what spans keys."""
 
@@ -113,14 +152,36 @@ class Settings(Model):
     docker_cache_remote_url: Url = DOCKER_HUB
     docker_cache_remote_username: OneLine | None = None
     docker_cache_remote_password: OneLine | None = None
+    docker_cache_upstreams: tuple[Upstream, ...] = ()
+    docker_cache_ttl: Duration | None = None
+    docker_cache_fs_max_size: Quantity | None = None
     docker_cache_htpasswd: HtpasswdText | None = None
     docker_cache_htpasswd_over_plain_http: Bool = False
+    docker_cache_tls_certificate: str | None = None
+    docker_cache_tls_key: SecretStr | None = None
+    docker_cache_tls_key_path: str | None = None
+    docker_cache_tls_secret: ObjectName | None = None
+    docker_cache_allowed_cidrs: tuple[Cidr, ...] = ()
+    docker_cache_network_policy: Bool = True
     docker_cache_image: ImageReference = "registry:3.1.2"
+    docker_cache_front_image: ImageReference = "varnish:7.7.3"
+    docker_cache_tls_image: ImageReference = "haproxy:3.2.4"
+    docker_cache_exporter_image: ImageReference = "prom/node-exporter:v1.9.1"
+    docker_cache_prefetch_image: ImageReference = "ghcr.io/regclient/regctl:v0.9.2-alpine"
+    docker_cache_hot_size: Quantity = "10Gi"
+    docker_cache_tag_ttl: Duration = 60
+    docker_cache_replicas: Count = 1
+    docker_cache_priority_class: ObjectName | None = None
+    docker_cache_service_monitor: Bool = False
+    docker_cache_alert_rules: Bool = False
+    docker_cache_dashboard: Bool = False
+    docker_cache_prefetch: tuple[PrefetchedImage, ...] = ()
     docker_cache_http_proxy: Proxy | None = None
     docker_cache_https_proxy: Proxy | None = None
     docker_cache_no_proxy: str | None = None
     docker_cache_custom_registry: Entry | None = None
     docker_cache_entry: Entry | None = None
+    docker_cache_entries: Literal["master", "masters", "node"] = "master"
     docker_cache_entry_ca: str | None = None
     docker_cache_entry_insecure: Bool = False
     docker_cache_entry_username: OneLine | None = None
@@ -168,18 +229,59 @@ class Settings(Model):
         return self.docker_cache_canary or next((node.name for node in workers_first), None)
 
     @property
+    def masters(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.kept_nodes if node.kube_master)
+
+    @property
+    def given_entry(self) -> str | None:
+        """The one URL that the configuration itself names."""
+        return self.docker_cache_custom_registry or self.docker_cache_entry
+
+    @property
     def entry(self) -> str:
-        """The URL that every node gets as its mirror; the rules have seen to it that there is one."""
-        given = self.docker_cache_custom_registry or self.docker_cache_entry
-        if given:
-            return given
-        host = self.first_master.host if self.first_master else ""
-        return check_entry(f"http://{host}:{self.docker_cache_node_port}")
+        """The URL that stands for all; the rules have seen to it that there is one."""
+        first = self.first_master or next(iter(self.kept_nodes), None)
+        return self.given_entry or self.entry_at(first.host if first else "")
+
+    @property
+    def entries(self) -> dict[str, tuple[str, ...]]:
+        """The URLs that each node gets as its mirrors, in the order in which its engines try them, by the node's name."""
+        if self.docker_cache_entries == "node" and not self.given_entry:
+            return {node.name: (self.entry_at(node.host),) for node in self.kept_nodes}
+        masters = self.masters if self.docker_cache_entries == "masters" and not self.given_entry else ()
+        alike = tuple(dict.fromkeys(self.entry_at(node.host) for node in masters)) or (self.entry,)
+        return {node.name: alike for node in self.kept_nodes}
+
+    def entry_at(self, host: str) -> str:
+        """The NodePort answers on every node of the cluster."""
+        scheme = "https" if self.has_tls else "http"
+        return check_entry(f"{scheme}://{host}:{self.docker_cache_node_port}")
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the cache itself answers by https, at every entry of its own."""
+        return bool(self.docker_cache_tls_certificate or self.docker_cache_tls_secret)
+
+    @property
+    def mirrored_hosts(self) -> tuple[str, ...]:
+        """The registries besides Docker Hub that the nodes ask the cache for; a registry of the user's own serves none."""
+        return () if self.docker_cache_custom_registry else tuple(each.host for each in self.docker_cache_upstreams)
 
     @property
     def upstream(self) -> str:
         """What the mirror stands for: a registry of the user's own answers for Docker Hub, the one that docker mirrors."""
         return DOCKER_HUB if self.docker_cache_custom_registry else self.docker_cache_remote_url
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Every registry that the cache pulls through; Docker Hub, which it always does, is the first."""
+        hub = Upstream(
+            host=DOCKER_IO,
+            url=self.docker_cache_remote_url,
+            username=self.docker_cache_remote_username,
+            password=self.docker_cache_remote_password,
+        )
+        return (hub, *self.docker_cache_upstreams)
 
     @property
     def is_on_azure(self) -> bool:
@@ -210,7 +312,7 @@ def holds_secret(annotation: object) -> bool:
 
 SECRET_KEYS = frozenset(
     name
-    for model in (Settings, Node, Bastion)
+    for model in (Settings, Node, Bastion, Upstream)
     for name, field in model.model_fields.items()
     if holds_secret(field.annotation)
 )

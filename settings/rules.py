@@ -4,7 +4,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from settings.model import Settings
+from settings.images import unserved
+from settings.model import DOCKER_IO, Settings
+from settings.upstreams import slug
+from settings.values import size_in_bytes
 
 NEEDED_WITH_AZURE = 'docker_cache_storage_backend "azure" needs it (or use "filesystem")'
 
@@ -76,7 +79,7 @@ def without_master(settings: Settings) -> Iterator[str]:
     if settings.first_master or not settings.docker_cache_nodes or settings.docker_cache_custom_registry:
         return
     needs = []
-    if not settings.docker_cache_entry:
+    if not settings.docker_cache_entry and settings.docker_cache_entries != "node":
         needs.append("the entry is the first master's address (or set docker_cache_entry)")
     if settings.has_folder:
         needs.append("the cache's folder lies on the first master (or set docker_cache_fs_storage_class)")
@@ -155,6 +158,33 @@ def keep_both(first: str, second: str, taker: str) -> Rule:
     return Rule(keys=(first, second), find=find)
 
 
+def upstreams(settings: Settings) -> Iterator[str]:
+    hosts = [upstream.host for upstream in settings.docker_cache_upstreams]
+    for host in sorted({host for host in hosts if hosts.count(host) > 1}):
+        yield f'docker_cache_upstreams has "{host}" twice: list each registry once'
+    for host in sorted(set(hosts) & DOCKER_HUBS):
+        yield (
+            f'docker_cache_upstreams has "{host}", which is Docker Hub and is always served: leave it out there, its keys are '
+            "docker_cache_remote_url, docker_cache_remote_username and docker_cache_remote_password"
+        )
+    names: dict[str, str] = {}
+    for host in dict.fromkeys(hosts):
+        other = names.setdefault(slug(host), host)
+        if other != host:
+            yield (
+                f'docker_cache_upstreams has "{other}" and "{host}", whose objects in the cluster would have the same name: '
+                "list one of the two"
+            )
+
+
+def upstream_credentials(settings: Settings) -> Iterator[str]:
+    for upstream in settings.docker_cache_upstreams:
+        if bool(upstream.username) != bool(upstream.password):
+            given, missing = ("username", "password") if upstream.username else ("password", "username")
+            of = f"docker_cache_upstreams[{upstream.host}]"
+            yield f"{of}.{missing} is missing: {of}.{given} is set, and the upstream takes both or none"
+
+
 def entry_credentials_in_the_clear(settings: Settings) -> Iterator[str]:
     if (
         settings.docker_cache_entry_username
@@ -164,6 +194,15 @@ def entry_credentials_in_the_clear(settings: Settings) -> Iterator[str]:
         yield (
             f"docker_cache_entry_username is set, but the entry {settings.entry} is plain http: every pull would show the "
             "password on the network; use an https entry, or accept it by docker_cache_htpasswd_over_plain_http: true"
+        )
+
+
+def entries_of_an_entry(settings: Settings) -> Iterator[str]:
+    key = "docker_cache_custom_registry" if settings.docker_cache_custom_registry else "docker_cache_entry"
+    if settings.given_entry and settings.docker_cache_entries != "master":
+        yield (
+            f'docker_cache_entries is "{settings.docker_cache_entries}" and {key} is "{settings.given_entry}", which all nodes '
+            "get: keep one of the two"
         )
 
 
@@ -183,6 +222,27 @@ def htpasswd_in_the_clear(settings: Settings) -> Iterator[str]:
         )
 
 
+def prefetched_from_elsewhere(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_custom_registry:
+        return
+    images = [item.image for item in settings.docker_cache_prefetch]
+    for image, host in unserved(images, settings).items():
+        yield (
+            f'docker_cache_prefetch has "{image}": the cache does not pull through {host}; add it to docker_cache_upstreams, or '
+            "take the image out"
+        )
+
+
+def prefetch_signs_in(settings: Settings) -> Iterator[str]:
+    if settings.docker_cache_custom_registry or not settings.docker_cache_prefetch:
+        return
+    if settings.docker_cache_htpasswd and not settings.docker_cache_entry_username:
+        yield (
+            "docker_cache_entry_username is missing: docker_cache_prefetch has images, which are fetched through the cache as a "
+            "node does, and docker_cache_htpasswd lets nobody in without a user"
+        )
+
+
 def certificate(settings: Settings) -> Iterator[str]:
     if settings.docker_cache_entry_ca and is_plain(settings):
         yield (
@@ -193,6 +253,83 @@ def certificate(settings: Settings) -> Iterator[str]:
         yield (
             "docker_cache_entry_ca and docker_cache_entry_insecure are both set: the one verifies the entry's certificate, "
             "the other does not; keep one of the two"
+        )
+
+
+def tls_halves(settings: Settings) -> Iterator[str]:
+    certificate, secret = settings.docker_cache_tls_certificate, settings.docker_cache_tls_secret
+    key, path = settings.docker_cache_tls_key, settings.docker_cache_tls_key_path
+    if certificate and secret:
+        yield (
+            f'docker_cache_tls_certificate is set and docker_cache_tls_secret is "{secret}": keep one of the two, the cache '
+            "shows one certificate"
+        )
+    if key and path:
+        yield "docker_cache_tls_key and docker_cache_tls_key_path are both set: keep one of the two"
+    if certificate and not key and not path:
+        yield (
+            "docker_cache_tls_key is missing: docker_cache_tls_certificate is set, and is of no use without its key (or set "
+            "docker_cache_tls_key_path)"
+        )
+    if (key or path) and not certificate:
+        given = "docker_cache_tls_key" if key else "docker_cache_tls_key_path"
+        yield f"docker_cache_tls_certificate is missing: {given} is set; give the certificate that the key belongs to"
+
+
+def plain_entry_of_tls(settings: Settings) -> Iterator[str]:
+    entry = settings.docker_cache_entry
+    if entry and settings.has_tls and is_plain(settings):
+        yield (
+            f"docker_cache_entry is {entry}, but the cache answers by https, with its certificate: give the entry as "
+            f"https://{urlsplit(entry).netloc}"
+        )
+
+
+def clients_out_of_sight(settings: Settings) -> Iterator[str]:
+    """Clients keep their addresses where the front runs on the very node that they ask."""
+    if not settings.docker_cache_allowed_cidrs or settings.given_entry:
+        return
+    masters, replicas = len(settings.masters), settings.docker_cache_replicas
+    if settings.docker_cache_entries == "node":
+        yield (
+            'docker_cache_allowed_cidrs is set and docker_cache_entries is "node": clients keep their addresses only on the '
+            'nodes that the front runs on; use "master" or "masters"'
+        )
+    if settings.docker_cache_entries == "masters" and replicas < masters:
+        yield (
+            f"docker_cache_allowed_cidrs is set and docker_cache_replicas is {replicas}: clients keep their addresses only on "
+            f"the nodes that the front runs on; set docker_cache_replicas to {masters}, one for each master"
+        )
+
+
+def bounds_on_azure(settings: Settings) -> Iterator[str]:
+    if not settings.is_on_azure:
+        return
+    if settings.docker_cache_ttl:
+        yield (
+            "docker_cache_ttl is set, but the images lie on Azure, where the cache itself removes nothing: leave it out, and set "
+            "docker_cache_azure_delete_unread_after_days (or a lifecycle rule in Azure, where the account is not ours)"
+        )
+    if settings.docker_cache_fs_max_size:
+        yield (
+            "docker_cache_fs_max_size is set, but the images lie on Azure, which has room for all: leave it out, or use "
+            'docker_cache_storage_backend "filesystem"'
+        )
+
+
+def size_of_a_claim(settings: Settings) -> Iterator[str]:
+    """Of a disk that is there already nobody knows the size here."""
+    most, size, share = (
+        settings.docker_cache_fs_max_size,
+        settings.docker_cache_fs_size,
+        100 - settings.docker_cache_fs_min_free,
+    )
+    if settings.is_on_azure or not settings.docker_cache_fs_storage_class or not most:
+        return
+    if size_in_bytes(most) * 100 > size_in_bytes(size) * share:
+        yield (
+            f"docker_cache_fs_max_size is {most}, but the claim has {size} (docker_cache_fs_size), of which "
+            f"docker_cache_fs_min_free leaves {share}% to the cache: it would stop storing before it makes room; use less"
         )
 
 
@@ -207,9 +344,16 @@ def keep_one(first: str, second: str, reason: str) -> Rule:
     return Rule(keys=(first, second), find=find)
 
 
+DOCKER_HUBS = frozenset({DOCKER_IO, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+"""What Docker Hub is called by."""
 FORGOTTEN = "docker_cache_forget_nodes"
 NODES, REGISTRY, BACKEND = "docker_cache_nodes", "docker_cache_custom_registry", "docker_cache_storage_backend"
-ENTRY = (REGISTRY, "docker_cache_entry", NODES, FORGOTTEN, "docker_cache_node_port")
+TLS = ("docker_cache_tls_certificate", "docker_cache_tls_secret")
+ENTRY = (
+    *(REGISTRY, "docker_cache_entry", "docker_cache_entries", NODES, FORGOTTEN, "docker_cache_node_port"),
+    *TLS,
+)
+MOST = "docker_cache_fs_max_size"
 CLAIMS = ("docker_cache_fs_claim", "docker_cache_fs_storage_class")
 
 RULES = (
@@ -257,14 +401,37 @@ RULES = (
         find=azure_identity_in_the_clear,
     ),
     keep_both("docker_cache_remote_username", "docker_cache_remote_password", "the upstream"),
+    Rule(keys=("docker_cache_upstreams",), find=upstreams),
+    Rule(keys=("docker_cache_upstreams",), find=upstream_credentials),
     keep_both("docker_cache_entry_username", "docker_cache_entry_password", "the entry"),
     Rule(
         keys=(*ENTRY, "docker_cache_entry_username", "docker_cache_htpasswd_over_plain_http"),
         find=entry_credentials_in_the_clear,
     ),
+    Rule(keys=(REGISTRY, "docker_cache_entry", "docker_cache_entries"), find=entries_of_an_entry),
     Rule(keys=("docker_cache_engines",), find=no_engine),
     Rule(keys=(*ENTRY, "docker_cache_htpasswd", "docker_cache_htpasswd_over_plain_http"), find=htpasswd_in_the_clear),
     Rule(keys=(*ENTRY, "docker_cache_entry_ca", "docker_cache_entry_insecure"), find=certificate),
+    Rule(keys=(*TLS, "docker_cache_tls_key", "docker_cache_tls_key_path"), find=tls_halves),
+    Rule(keys=("docker_cache_entry", REGISTRY, *TLS), find=plain_entry_of_tls),
+    Rule(keys=(*ENTRY, "docker_cache_allowed_cidrs", "docker_cache_replicas"), find=clients_out_of_sight),
+    Rule(keys=("docker_cache_prefetch", "docker_cache_upstreams", REGISTRY), find=prefetched_from_elsewhere),
+    Rule(
+        keys=("docker_cache_prefetch", "docker_cache_htpasswd", "docker_cache_entry_username", REGISTRY),
+        find=prefetch_signs_in,
+    ),
+    Rule(keys=(BACKEND, REGISTRY, "docker_cache_ttl", MOST), find=bounds_on_azure),
+    Rule(
+        keys=(
+            BACKEND,
+            REGISTRY,
+            MOST,
+            "docker_cache_fs_size",
+            "docker_cache_fs_storage_class",
+            "docker_cache_fs_min_free",
+        ),
+        find=size_of_a_claim,
+    ),
     keep_one(REGISTRY, "docker_cache_entry", "the nodes get a single entry (a custom registry installs no cache)"),
     keep_one(*CLAIMS, "a claim that exists or a class that a new one comes from"),
 )

@@ -12,6 +12,7 @@ from settings.certificate import read_certificate
 from settings.cluster import Answer, Cluster, ask_cluster, find_cluster
 from settings.loading import Disabled, Read, SettingsError, examine
 from settings.model import Settings
+from settings.tls import TlsPair, read_tls, tls_cautions
 
 PREFIX = "docker-cache:"
 SSH_KEYS = frozenset(
@@ -29,6 +30,16 @@ SSH_KEYS = frozenset(
 )
 CLUSTER_KEYS = frozenset({"docker_cache_kubeconfig", "docker_cache_kube_context", "docker_cache_custom_registry"})
 """Keys without which there is nothing to look at."""
+TLS_KEYS = frozenset(
+    {
+        "docker_cache_entry",
+        "docker_cache_entry_insecure",
+        "docker_cache_nodes",
+        "docker_cache_forget_nodes",
+        "docker_cache_tls_key",
+    }
+)
+"""What the certificate is held against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,7 @@ class Stack:
     nodes: tuple[Access, ...]
     forgotten: tuple[Access, ...] = ()
     entry_ca: str | None = None
+    tls: TlsPair | None = None
     azure_account_key: str | None = field(default=None, repr=False)
     cautions: tuple[str, ...] = ()
 
@@ -89,6 +101,7 @@ def read_stack(
     settings, problems = examined.settings, list(examined.problems)
     nodes = () if examined.wrong & SSH_KEYS else resolve(settings, base, environment, problems)
     entry_ca = read_certificate(settings, base, problems)
+    tls = None if examined.wrong & TLS_KEYS else read_tls(settings, base, entry_ca, problems)
     azure_account_key = read_account_key(settings, base, problems)
     cluster = None
     if not settings.docker_cache_custom_registry and not examined.wrong & CLUSTER_KEYS:
@@ -104,6 +117,11 @@ def read_stack(
         nodes=tuple(node for node in nodes if node.name in kept),
         forgotten=tuple(node for node in nodes if node.name not in kept),
         entry_ca=entry_ca,
+        tls=tls,
         azure_account_key=azure_account_key,
-        cautions=(*cautions(settings, plain, azure_account_key, nodes), *answer.cautions),
+        cautions=(
+            *cautions(settings, plain, azure_account_key, nodes),
+            *tls_cautions(tls, settings),
+            *answer.cautions,
+        ),
     )

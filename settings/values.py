@@ -25,6 +25,9 @@ PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", 
 LONGEST_PREFIX = 30
 """Of a network in Azure's firewall."""
 AMOUNT = re.compile(r"(?P<number>\d{1,5})\s*(?P<percent>%?)")
+DURATION = re.compile(r"(?P<number>\d{1,6})\s*(?P<unit>[smhd])")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+REGISTRY_HOST = re.compile(r"(?=[^/]*[.:])[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d{1,5})?")
 PLACEHOLDER = "forexample"
 GET_ACCOUNT_KEY = "copy a key that `az storage account keys list --account-name …` shows"
 
@@ -39,6 +42,9 @@ class Amount:
     def of(self, nodes: int) -> int:
         """A percentage is rounded up: 10% of three nodes are one."""
         return -(-nodes * self.number // 100) if self.is_percent else self.number
+
+
+UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def parse_bool(value: object) -> bool:
@@ -161,6 +167,14 @@ def check_quantity(value: str) -> str:
     return value
 
 
+def size_in_bytes(quantity: str) -> int:
+    """A size as Kubernetes writes it: `10Gi`."""
+    match = re.fullmatch(r"(\d+)(\D+)", quantity)
+    if not match:
+        raise ValueError(f"{quantity} is no size")
+    return int(match[1]) * UNITS[match[2]]
+
+
 def check_account_name(value: str) -> str:
     """https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules#microsoftstorage."""
     if not re.fullmatch(r"[a-z0-9]{3,24}", value):
@@ -226,6 +240,41 @@ def check_network(value: str) -> str:
         )
     if "/" in value and network.prefixlen > LONGEST_PREFIX:
         raise ValueError("use each address by itself, such as 203.0.113.7: Azure's firewall refuses /31 and /32")
+    return value
+
+
+def parse_duration(value: object) -> int:
+    """Seconds: `90s`, `15m`, `12h`, `30d`. Raises ValueError for what is none."""
+    match = DURATION.fullmatch(str(value).strip())
+    if not match or not int(match["number"]):
+        raise ValueError("use a time such as 90s, 15m, 12h or 30d")
+    return int(match["number"]) * SECONDS[match["unit"]]
+
+
+def parse_count(value: object) -> int:
+    if not re.fullmatch(r"[1-9]\d?", str(value).strip()):
+        raise ValueError("use a number from 1 to 99")
+    return int(str(value))
+
+
+def check_registry_host(value: str) -> str:
+    """What stands before the first slash of an image's name, where that is a registry: it has a dot or a port."""
+    if not REGISTRY_HOST.fullmatch(value):
+        raise ValueError("use the registry's host as images name it, such as ghcr.io or registry.example:5000")
+    return value
+
+
+def check_cidr(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError("use an address or a network such as 10.0.0.0/8") from error
+
+
+def check_platform(value: str) -> str:
+    """https://github.com/opencontainers/image-spec/blob/main/image-index.md: operating system, architecture and its variant."""
+    if not re.fullmatch(r"[a-z0-9]+(/[a-z0-9]+){1,2}", value):
+        raise ValueError("use a platform such as linux/amd64 or linux/arm/v7")
     return value
 
 
@@ -298,6 +347,11 @@ AzureLocation = Annotated[str, AfterValidator(check_location)]
 AzureRealm = Annotated[str, AfterValidator(check_realm)]
 ResourceGroupName = Annotated[str, AfterValidator(check_resource_group)]
 Days = Annotated[int, BeforeValidator(parse_days)]
+Duration = Annotated[int, BeforeValidator(parse_duration)]
+Count = Annotated[int, BeforeValidator(parse_count)]
+RegistryHost = Annotated[str, AfterValidator(check_registry_host)]
+Platform = Annotated[str, AfterValidator(check_platform)]
+Cidr = Annotated[str, AfterValidator(check_cidr)]
 Generation = Annotated[int, BeforeValidator(parse_generation)]
 Network = Annotated[str, AfterValidator(check_network)]
 Uuid = Annotated[str, AfterValidator(check_uuid)]
