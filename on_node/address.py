@@ -17,6 +17,7 @@ from on_node.errors import Trouble
 from on_node.places import Places
 
 CERTIFICATE_FILE = "docker-cache.crt"
+HUB = "docker.io"
 Entry = NamedTuple(
     "Entry",
     [
@@ -28,6 +29,19 @@ Entry = NamedTuple(
         ("authorization", Optional[str]),
     ],
 )
+
+Mirror = NamedTuple("Mirror", [("entries", List[Entry]), ("upstreams", List[str])])
+"""The entries of one cache, which engines try in turn, and the registries whose images it has: Docker Hub, and perhaps others."""
+
+
+def parse_mirror(entry: Entry, also: Optional[str], upstreams: Optional[str]) -> Mirror:
+    """A cache with further hosts, at which everything else is the same, and further registries; both with commas between."""
+    scheme, tail = entry.url.partition("://")[0], re.sub(r"^.*?(?=(:\d+)?$)", "", entry.hostport)
+    others = ["{}://{}{}".format(scheme, host, tail) for host in (also.split(",") if also else [])]
+    entries = [entry] + [
+        parse_entry(url, entry.certificate, entry.authorization, insecure=not entry.verified) for url in others
+    ]
+    return Mirror(entries, [HUB] + (upstreams.split(",") if upstreams else []))
 
 
 def parse_entry(
@@ -53,8 +67,19 @@ def parse_entry(
     )
 
 
-def check_cache(places: Places, entry: Entry) -> List[str]:
-    """Why the mirror can't be used from this node: nothing, or one problem."""
+def check_cache(places: Places, mirror: Mirror) -> List[str]:
+    """Why the mirror can't be used from this node: nothing where one of its entries answers, else the problem of each."""
+    found = []  # type: List[str]
+    for entry in mirror.entries:
+        problems = check_entry(places, entry)
+        if not problems:
+            return []
+        found += problems
+    return found
+
+
+def check_entry(places: Places, entry: Entry) -> List[str]:
+    """Why an entry can't be used from this node: nothing, or one problem."""
     url, deadline = entry.url + "/v2/", time.monotonic() + 10
     while True:
         reason, final = probe(url, os.path.join(places.certificates, entry.hostport), entry)

@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import sys
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Sequence, Set, Tuple
 
 MODE = 0o750
 MADE = "/var/lib/docker-cache-folders.json"
@@ -27,6 +27,8 @@ OF_THE_CACHE = (
     ("docker", {"registry"}),
     ("docker/registry", {"v2"}),
 )
+OF_A_HOST = re.compile(r"(?=.*\.|.*-[0-9]+$)[a-z0-9][-a-z0-9.]*[a-z0-9]$")
+"""Names of the folders in which other registries than Docker Hub are kept: their hosts', with `-` before a port."""
 SQUASHED = (
     "root may not do that here: on NFS this is root_squash; export the folder with no_root_squash, or create "
     "it on the server with owner {}:{}"
@@ -165,15 +167,29 @@ def mounts_below(path: str) -> List[str]:
     return sorted({os.path.relpath(each, path) for each in named if each.startswith(path + "/")})
 
 
+def hosts_in(path: str) -> List[str]:
+    """The folders in which other registries than Docker Hub are kept, those that are served no more among them."""
+    names = sorted(os.listdir(path)) if os.path.isdir(path) else []
+    return [name for name in names if OF_A_HOST.match(name) and os.path.isdir(os.path.join(path, name))]
+
+
+def parts_of_the_cache(path: str) -> Iterator[Tuple[str, Set[str]]]:
+    """Each folder that the cache makes, relative to the folder, and what it keeps there."""
+    hosts = hosts_in(path)
+    for store in ["", *hosts]:
+        for part, expected in OF_THE_CACHE:
+            yield os.path.join(store, part).rstrip("/"), expected | set(hosts if not store + part else [])
+
+
 def links_of_the_cache(path: str) -> List[str]:
     """The folders that the cache makes and that are symbolic links here, relative to the folder."""
-    return [part for part, _ in OF_THE_CACHE if part and os.path.islink(os.path.join(path, part))]
+    return [part for part, _ in parts_of_the_cache(path) if part and os.path.islink(os.path.join(path, part))]
 
 
 def not_the_caches(path: str) -> List[str]:
     """What lies where the cache keeps its data and is not the cache's, relative to the folder."""
     found = []  # type: List[str]
-    for part, expected in OF_THE_CACHE:
+    for part, expected in parts_of_the_cache(path):
         folder = os.path.join(path, part)
         names = set(os.listdir(folder)) if os.path.lexists(folder) else set()
         found += sorted(os.path.join(part, name) for name in names - expected)
@@ -271,10 +287,13 @@ def delete_data(path: str) -> None:
             "{} holds what is not the cache's: {!r} and {} more, so nothing is deleted; move that, or take "
             "docker_cache_delete_data back and delete the data yourself".format(path, strange[0], len(strange) - 1)
         )
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(os.path.join(path, "docker"))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(path, "scheduler-state.json"))
+    for store in [os.path.join(path, host) for host in hosts_in(path)] + [path]:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(os.path.join(store, "docker"))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(store, "scheduler-state.json"))
+        if store != path:
+            os.rmdir(store)
 
 
 def release(path: str) -> str:

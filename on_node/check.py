@@ -10,17 +10,17 @@ import sys
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from on_node import containerd, docker, payload, podman
-from on_node.address import Entry, check_cache, parse_entry
+from on_node import containerd, docker, podman
+from on_node.address import Mirror, check_entry
 from on_node.describe import ABSENT, Description, describe_containerd, describe_docker, describe_podman
 from on_node.engine import Options
 from on_node.errors import Trouble, explain
 from on_node.files import undisturbed
-from on_node.mirror import add_entry, add_options, given_certificate, options_of, refuse_all_but_root
+from on_node.mirror import add_entry, add_options, given_mirror, options_of, refuse_all_but_root
 from on_node.places import Places
 
 Report = Dict[str, Any]
-Describe = Callable[[Places, Optional[Entry]], Optional[Description]]
+Describe = Callable[[Places, Optional[Mirror]], Optional[Description]]
 ENGINES = (
     (podman, describe_podman),
     (containerd, describe_containerd),
@@ -29,27 +29,28 @@ ENGINES = (
 WARNING, ERROR = "warning", "error"
 
 
-def check(places: Places, entry: Optional[Entry], options: Options) -> Report:
-    """Every engine with its mirror, and all findings; without an entry, what is left of ours.
+def check(places: Places, mirror: Optional[Mirror], options: Options) -> Report:
+    """Every engine with its mirror, and all findings; without a mirror, what is left of ours.
 
-    ``cache`` has why the mirror does not answer from here: before the first update there may be none yet.
+    ``cache`` has which entries do not answer from here: before the first update there may be no cache yet.
 
     ``settled`` says whether `mirror` would have nothing to do with the engine; it is None where it would be refused.
     """
     with undisturbed(places):
-        looks = [look(places, engine, describe, entry, options) for engine, describe in ENGINES]
-        problems = check_cache(places, entry) if entry and any(each["engines"] for each in looks) else []
+        looks = [look(places, engine, describe, mirror, options) for engine, describe in ENGINES]
+        entries = mirror.entries if mirror and any(each["engines"] for each in looks) else []
+        problems = [problem for entry in entries for problem in check_entry(places, entry)]
     return {
         "engines": [found for each in looks for found in each["engines"]],
         "findings": [found for each in looks for found in each["findings"]],
-        "cache": as_findings(ERROR, problems),
+        "cache": as_findings(ERROR if len(problems) == len(entries) else WARNING, problems),
     }
 
 
-def look(places: Places, engine: Any, describe: Describe, entry: Optional[Entry], options: Options) -> Report:
+def look(places: Places, engine: Any, describe: Describe, mirror: Optional[Mirror], options: Options) -> Report:
     """One engine, which may not be here. One that is left out of those that get the mirror is to have nothing of ours."""
-    is_left_out = entry is not None and engine.NAME not in options.engines
-    wanted = None if is_left_out else entry
+    is_left_out = mirror is not None and engine.NAME not in options.engines
+    wanted = None if is_left_out else mirror
     problems, settled, described = [], None, None  # type: List[str], Optional[bool], Optional[Description]
     try:
         described = describe(places, wanted)
@@ -60,7 +61,7 @@ def look(places: Places, engine: Any, describe: Describe, entry: Optional[Entry]
         settled = change.settled if change else None
     except Trouble as trouble:
         problems += trouble.problems
-    is_no_engine = entry and settled is None and not problems and described and described.mirror == ABSENT
+    is_no_engine = mirror and settled is None and not problems and described and described.mirror == ABSENT
     if described is None or is_no_engine:
         return {"engines": [], "findings": as_findings(ERROR, problems)}
     shown = {
@@ -90,13 +91,8 @@ def report(argv: Sequence[str], places: Places) -> Report:
     words = parser.parse_args(argv)
     try:
         refuse_all_but_root()
-        certificate = given_certificate(words.ca)
-        entry = (
-            parse_entry(words.entry, certificate, payload.authorization, insecure=words.insecure)
-            if words.entry
-            else None
-        )
-        return check(places, entry, options_of(words))
+        mirror = given_mirror(words) if words.entry else None
+        return check(places, mirror, options_of(words))
     except Trouble as trouble:
         problems = trouble.problems
     except OSError as error:

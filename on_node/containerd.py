@@ -1,7 +1,7 @@
 """This node's containerd, as Kubernetes uses it: hosts.toml in the folder that config_path names, which needs no restart.
 
-Setting config_path itself takes one restart of containerd, which is done where that is allowed. Only docker.io is mirrored, never
-``_default``: a cache of Docker Hub does not look at ``ns=`` and would answer for another registry's image of the same name.
+Setting config_path itself takes one restart of containerd, which is done where that is allowed. Only the registries that are
+served are mirrored, never ``_default``: a cache of Docker Hub alone may answer for another registry's image of the same name.
 """
 
 import glob
@@ -12,13 +12,13 @@ import time
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from on_node import docker, owned, tools
-from on_node.address import CERTIFICATE_FILE, Entry
+from on_node.address import CERTIFICATE_FILE, Entry, Mirror
 from on_node.containerd_config import Dump, parse_dump, with_config_path
 from on_node.daemon_json import parse_flags
 from on_node.engine import Change, Options, Said
 from on_node.errors import Trouble
 from on_node.files import read_file
-from on_node.hosts_toml import mirror_block, names_host, with_mirror
+from on_node.hosts_toml import mirror_block, missing, with_mirror
 from on_node.owned import Wanted
 from on_node.places import Places
 from on_node.proxy import proxies_of, proxy_problems
@@ -26,7 +26,6 @@ from on_node.room import unwritable
 from on_node.tools import arguments, clock_time, environment, processes, start_of
 
 NAME = "containerd"
-UPSTREAM = "docker.io"
 DEFAULT_PATH = "/etc/containerd/certs.d"
 # Since 2.2 that is where containerd looks of itself (plugins/cri/images/plugin.go of 2.4), which its dump does not show.
 BUILT_IN_FOLDERS = [DEFAULT_PATH, "/etc/docker/certs.d"]
@@ -128,7 +127,7 @@ def is_in_force(places: Places, found: Containerd, dump: Dump) -> bool:
     return all(read_file(path)[1] < started * 1e9 for path in files)
 
 
-def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
+def prepare(places: Places, mirror: Mirror, options: Options) -> Optional[Change]:
     """What has to be done for containerd to pull through the mirror; None where it pulls nothing. Raises Trouble."""
     found, record = find(places), owned.load(places, NAME)
     if found is None or not (is_used(places) or record["files"]):
@@ -143,14 +142,14 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
             )
         )
     folders = folders_of(found, dump)
-    wanted = mirror_files(found, entry, folder_of(folders or [config_path(dump)]), record)
+    wanted = mirror_files(found, mirror, folders or [config_path(dump)], record)
     restart = not folders or not is_in_force(places, found, dump)
     config = config_file(found, dump, record)
     if restart:
         refuse_restart(found, dump, config, allowed=options.allow_restart)
     wanted += [config] if config else []
     settled = owned.is_settled(record, wanted) and not restart
-    problems = proxy_problems(entry, proxies_of(environment(places, found.pid)), NAME)
+    problems = proxy_problems(mirror.entries, proxies_of(environment(places, found.pid)), NAME)
     if not settled:
         problems += unwritable([places.state] + [os.path.dirname(file.path) for file in wanted])
     if problems:
@@ -184,25 +183,43 @@ def config_path(dump: Dump) -> str:
     return dump.config_path.split(":")[0] or DEFAULT_PATH
 
 
-def folder_of(folders: Sequence[str]) -> str:
-    """The folder of docker.io that containerd takes: the first one with a hosts.toml, or else in the first path."""
-    found = [os.path.join(folder, UPSTREAM) for folder in folders]
-    return next((folder for folder in found if os.path.exists(os.path.join(folder, "hosts.toml"))), found[0])
+def folder_of(folders: Sequence[str], upstream: str) -> str:
+    """The folder of that registry that containerd takes: the first one with a hosts.toml, or else in the first path.
+
+    Of a registry with a port it looks for `host_port_` before `host:port` (core/remotes/docker/config/hosts.go of 2.4).
+    """
+    names = [re.sub(r":(\d+)$", r"_\1_", upstream), upstream]
+    found = [os.path.join(folder, name) for folder in folders for name in names]
+    usual = os.path.join(folders[0], upstream)
+    return next((folder for folder in found if os.path.exists(os.path.join(folder, "hosts.toml"))), usual)
 
 
-def mirror_files(found: Containerd, entry: Entry, folder: str, record: owned.Record) -> List[Wanted]:
+def mirror_files(found: Containerd, mirror: Mirror, folders: Sequence[str], record: owned.Record) -> List[Wanted]:
+    """What each registry's folder gets."""
+    return [
+        file
+        for upstream in mirror.upstreams
+        for file in files_in(folder_of(folders, upstream), found, mirror.entries, record)
+    ]
+
+
+def files_in(folder: str, found: Containerd, entries: Sequence[Entry], record: owned.Record) -> List[Wanted]:
     """hosts.toml, with the certificate that it names; nothing where the administrator's own file has this mirror."""
     path, certificate = os.path.join(folder, "hosts.toml"), os.path.join(folder, CERTIFICATE_FILE)
-    base = owned.original(record, path)
-    if names_host(base, entry.url):
+    base, text = owned.original(record, path), entries[0].certificate
+    # A folder for the registry hides what the administrator has for all of them.
+    base = for_all(folder) if base is None else base
+    new = missing(base, entries, path)
+    if not new:
         return []
-    if base is None:
-        # A folder for docker.io hides what the administrator has for all registries.
-        base = read_file(os.path.join(os.path.dirname(folder), "_default", "hosts.toml"))[0]
-    mirror = mirror_block(entry, certificate if entry.certificate else None, dial_timeout=found.version >= (2, 1))
-    raw = with_mirror(base, mirror, path)
-    files = [Wanted(path, raw, 0o600 if entry.authorization else None)]
-    return files + ([Wanted(certificate, entry.certificate.encode("utf-8"), None)] if entry.certificate else [])
+    block = mirror_block(new, certificate if text else None, dial_timeout=found.version >= (2, 1))
+    files = [Wanted(path, with_mirror(base, block, path), 0o600 if entries[0].authorization else None)]
+    return files + ([Wanted(certificate, text.encode("utf-8"), None)] if text else [])
+
+
+def for_all(folder: str) -> Optional[bytes]:
+    """The hosts that containerd takes where a registry has no folder of its own."""
+    return read_file(os.path.join(os.path.dirname(folder), "_default", "hosts.toml"))[0]
 
 
 def config_file(found: Containerd, dump: Dump, record: owned.Record) -> Optional[Wanted]:

@@ -70,7 +70,7 @@ def log_since(crio: Crio, since: float, form: str) -> List[str]:
     return tools.run_tool(words + ["--since", "@{:.6f}".format(since)], 30)[1].splitlines()
 
 
-def reload_and_ask(places: Places, crio: Optional[Crio], mirror: Optional[str]) -> Optional[str]:
+def reload_and_ask(places: Places, crio: Optional[Crio], mirrors: List[str]) -> Optional[str]:
     """Tell CRI-O to read its files, and wait for its word on them; the reason where it did not take them.
 
     A log that says nothing (its level is above `info`, or the journal is not kept) is no reason.
@@ -86,8 +86,10 @@ def reload_and_ask(places: Places, crio: Optional[Crio], mirror: Optional[str]) 
         if start_of(places, crio.pid, NAME) != crio.ticks:
             return "crio (process {}) ended during the reload".format(crio.pid)
         if taken:
-            named = mirror is None or mirror in taken[-1]
-            return None if named else "CRI-O has read its registries anew, and {} is not among them".format(mirror)
+            unnamed = [mirror for mirror in mirrors if mirror not in taken[-1]]
+            return (
+                "CRI-O has read its registries anew, and {} is not among them".format(unnamed[0]) if unnamed else None
+            )
         if refused:
             return "CRI-O does not take its configuration: " + refused[-1].strip('" ')
         if time.monotonic() > deadline:

@@ -213,23 +213,32 @@ def without(doc: Document, urls: Sequence[str], keys: Sequence[str] = (MIRRORS, 
 
 
 def plan_apply(
-    raw: Optional[bytes], doc: Document, record: Optional[Record], entry: Entry, path: str, owner: Optional[str] = None
+    raw: Optional[bytes],
+    doc: Document,
+    record: Optional[Record],
+    entries: Sequence[Entry],
+    path: str,
+    owner: Optional[str] = None,
 ) -> Plan:
-    """How the file has to look for the entry to be first among the mirrors, and whose the entries are."""
+    """How the file has to look for the entries to be first among the mirrors, and what of it is ours."""
     before, base = without_ours(raw, doc, record, path)
-    replaced = list(OrderedDict.fromkeys(still_replaced(record) + predecessors(doc, entry.url)))
+    replaced = still_replaced(record) + [url for entry in entries for url in predecessors(doc, entry.url)]
+    replaced = list(OrderedDict.fromkeys(replaced))
     left = without(base, replaced)
     if left != base:
         # They are not put back: what they point at goes, or is gone already.
         first = unpack(record["before"]) if record else raw
         base, before = left, None if first is None and not left else render(left, before)
-    wanted, owned, need = OrderedDict(base), {}, {}  # type: Document, Entries, Entries
-    for key, value in [(MIRRORS, entry.url)] + ([(INSECURE, entry.hostport)] if entry.insecure else []):
-        need[key] = [value]
+    wanted, owned = OrderedDict(base), {}  # type: Document, Entries
+    need = OrderedDict([(MIRRORS, [entry.url for entry in entries])])  # type: Entries
+    if entries[0].insecure:
+        need[INSECURE] = [entry.hostport for entry in entries]
+    for key, values in need.items():
         listed = base.get(key, [])
-        if not any(alike(key, item, value) for item in listed):
-            owned[key] = [value]
-            wanted[key] = [value] + listed if key == MIRRORS else listed + [value]
+        missing = [value for value in values if not any(alike(key, item, value) for item in listed)]
+        if missing:
+            owned[key] = missing
+            wanted[key] = missing + listed if key == MIRRORS else listed + missing
     gone = not_wanted(record["owned"] if record else {}, replaced, wanted)
     brought = [key for key in owned if key not in base]
     if same(wanted, doc):

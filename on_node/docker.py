@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from on_node import tools
-from on_node.address import CERTIFICATE_FILE, Entry
+from on_node.address import CERTIFICATE_FILE, HUB, Entry, Mirror
 from on_node.daemon_json import (
     UNSEEN,
     Certificate,
@@ -81,16 +81,19 @@ def fitting(entry: Entry, info: Document) -> Entry:
     return entry._replace(insecure=False) if entry.verified and plain_is_enough else entry
 
 
-def certificates_for(places: Places, entry: Entry, info: Document, record: Optional[Record]) -> List[Certificate]:
-    """Where the entry's CA goes, and which folders are made for it.
+def certificates_for(
+    places: Places, entries: Sequence[Entry], info: Document, record: Optional[Record]
+) -> List[Certificate]:
+    """Where the entries' CA goes, and which folders are made for it.
 
     docker takes every ``*.crt`` of such a folder as a root, at each pull: a name of ours is in nobody's way. With the
     containerd image store it looks for a mirror's under the name of what is mirrored (moby daemon/hosts.go, of 28 on).
     """
-    if entry.certificate is None:
+    text = entries[0].certificate
+    if text is None:
         return []
-    names = [entry.hostport] + (["docker.io"] if not info or has_containerd_store(info) else [])
-    return [certificate_at(places, name, entry.certificate, record) for name in names]
+    names = [entry.hostport for entry in entries] + ([HUB] if not info or has_containerd_store(info) else [])
+    return [certificate_at(places, name, text, record) for name in names]
 
 
 def certificate_at(places: Places, name: str, text: str, record: Optional[Record]) -> Certificate:
@@ -470,7 +473,7 @@ def reload_former(places: Places, node: Node, plan: Plan) -> Optional[str]:
     return reload_and_prove(places, node, need, gone)
 
 
-def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
+def prepare(places: Places, mirror: Mirror, options: Options) -> Optional[Change]:
     """What has to be done for docker to pull through the mirror; None where there is no docker. Raises Trouble."""
     docker, record = find_docker(places), load_record(places)
     if docker is None:
@@ -478,14 +481,14 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
     path = os.path.realpath(docker.config)
     stale = record if record and record["config"] != path else None
     node = look(None if stale else record, docker, path)
-    entry = fitting(entry, node.info)
-    plan = plan_apply(node.raw, node.doc, node.record, entry, path, options.owner)
-    plan = plan._replace(certificates=certificates_for(places, entry, node.info, node.record))
+    entries = [fitting(entry, node.info) for entry in mirror.entries]
+    plan = plan_apply(node.raw, node.doc, node.record, entries, path, options.owner)
+    plan = plan._replace(certificates=certificates_for(places, entries, node.info, node.record))
     clash = conflicts(plan.doc, docker.flags, path)
     at_rest = plan.raw == node.raw and not (docker.pid and off_target(node.info, plan.need, plan.gone))
     settled = at_rest and not clash and in_place(plan.certificates, node.record)
     also = [] if at_rest else waiting(places, node, plan)
-    problems = clash + proxy_problems(entry, proxies_for(node), "docker")
+    problems = clash + proxy_problems(entries, proxies_for(node), "docker")
     problems += [refusal(path, also, SETTLE_FOR_APPLY)] if also and not options.allow_pending_changes else []
     if not at_rest:
         problems += deadly(plan.doc, node.info, path) + validate(plan.doc, plan.raw, path)
@@ -509,9 +512,9 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
             former = look(stale, None, stale["config"])
             carry_out(places, former, plan_remove(former.raw, former.doc, stale, former.path), None, None, reload=False)
             # Its certificate went with it, and the folders that are now to be made anew.
-            wanted = plan._replace(certificates=certificates_for(places, entry, node.info, None))
-        proof = proof_by(places, node, docker, entry, options.proof_image)
-        said = carry_out(places, node, wanted, entry.certificate, proof, reload=docker.pid is not None and not at_rest)
+            wanted = plan._replace(certificates=certificates_for(places, entries, node.info, None))
+        proof, reload = proof_by(places, node, docker, entries, options.proof_image), docker.pid is not None
+        said = carry_out(places, node, wanted, entries[0].certificate, proof, reload=reload and not at_rest)
         said = ["replaced OpenPAI's " + url for url in wanted.replaced] + said
         said += ["docker took these changes too: " + ", ".join(also)] if also else []
         done = "certificate placed" if wanted.certificates else "certificate given up"
@@ -520,7 +523,9 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
     return Change(settled=settled, carry_out=carry_it_out)
 
 
-def proof_by(places: Places, node: Node, docker: Docker, entry: Entry, image: Optional[str]) -> Optional[Prove]:
+def proof_by(
+    places: Places, node: Node, docker: Docker, entries: Sequence[Entry], image: Optional[str]
+) -> Optional[Prove]:
     """The proof with this image, if one is asked for."""
     if image is None or docker.pid is None:
         return None
@@ -530,7 +535,7 @@ def proof_by(places: Places, node: Node, docker: Docker, entry: Entry, image: Op
         status, _, errors = tools.run_tool(client + list(words), seconds)
         return status, errors
 
-    return lambda: prove(places, entry, wanted, pid, ask)
+    return lambda: prove(places, entries, wanted, pid, ask)
 
 
 def success(node: Node, done: str, more: Sequence[str]) -> Said:

@@ -1,13 +1,13 @@
 """What a container engine's module offers, so that several engines of one node change together or not at all.
 
-Each has a ``NAME``, ``prepare(places, entry, options)`` and ``prepare_removal(places, options)``, which look at the node, touch
+Each has a ``NAME``, ``prepare(places, mirror, options)`` and ``prepare_removal(places, options)``, which look at the node, touch
 nothing, raise Trouble with everything that is in the way, and give a Change, or None where there is nothing to do with that
 engine; and ``owner_of(places)``.
 """
 
 from typing import Callable, FrozenSet, List, NamedTuple, Optional
 
-from on_node.address import Entry
+from on_node.address import Mirror
 from on_node.places import Places
 
 Options = NamedTuple(
@@ -29,7 +29,7 @@ Engine = NamedTuple(
     "Engine",
     [
         ("name", str),
-        ("prepare", Callable[[Places, Entry, Options], Optional[Change]]),
+        ("prepare", Callable[[Places, Mirror, Options], Optional[Change]]),
         ("prepare_removal", Callable[[Places, Options], Optional[Change]]),
         ("owner_of", Callable[[Places], Optional[str]]),
     ],

@@ -1,12 +1,12 @@
-"""containerd's hosts.toml of one upstream with our mirror in it: text, no I/O.
+"""containerd's hosts.toml of one registry with our mirror in it: text, no I/O.
 
 Format: containerd docs/hosts.md. The hosts are tried in the order of the file, so ours comes first; what the file names as
-``server``, or else the upstream itself, comes last.
+``server``, or else the registry itself, comes last.
 """
 
 import json
 import re
-from typing import Optional
+from typing import List, Optional, Sequence
 
 from on_node.address import Entry
 from on_node.errors import Trouble
@@ -15,8 +15,13 @@ from on_node.owned import block
 TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 
-def mirror_block(entry: Entry, certificate: Optional[str], *, dial_timeout: bool) -> str:
-    """Our host, between marks. Without a short dial timeout (containerd 2.1 on), a dead mirror costs every pull 30 s."""
+def mirror_block(entries: Sequence[Entry], certificate: Optional[str], *, dial_timeout: bool) -> str:
+    """Our hosts, between marks. Without a short dial timeout (containerd 2.1 on), a dead mirror costs every pull 30 s."""
+    return block([line for entry in entries for line in host_lines(entry, certificate, dial_timeout=dial_timeout)])
+
+
+def host_lines(entry: Entry, certificate: Optional[str], *, dial_timeout: bool) -> List[str]:
+    """One entry's tables."""
     host = "host.{}".format(quoted(entry.url))
     lines = ["[{}]".format(host), '  capabilities = ["pull", "resolve"]']
     lines += ['  dial_timeout = "2s"'] if dial_timeout else []
@@ -24,7 +29,7 @@ def mirror_block(entry: Entry, certificate: Optional[str], *, dial_timeout: bool
     lines += [] if entry.verified else ["  skip_verify = true"]
     if entry.authorization:
         lines += ["[{}.header]".format(host), "  Authorization = {}".format(quoted(entry.authorization))]
-    return block(lines)
+    return lines
 
 
 def quoted(text: str) -> str:
@@ -32,15 +37,15 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def names_host(base: Optional[bytes], url: str) -> bool:
-    """Whether the file has this mirror already, of somebody else's making."""
-    hosts = re.findall(r"^[ \t]*\[\s*host\s*\.\s*[\"']([^\"']+)[\"']\s*\]", decoded(base), re.MULTILINE)
-    return url in [host.rstrip("/") for host in hosts]
+def missing(base: Optional[bytes], entries: Sequence[Entry], path: str) -> List[Entry]:
+    """The entries that the file does not have already, of somebody else's making. Raises Trouble."""
+    hosts = re.findall(r"^[ \t]*\[\s*host\s*\.\s*[\"']([^\"']+)[\"']\s*\]", decoded(base, path), re.MULTILINE)
+    return [entry for entry in entries if entry.url not in [host.rstrip("/") for host in hosts]]
 
 
 def with_mirror(base: Optional[bytes], mirror: str, path: str) -> bytes:
     """The file with our block before its first table; everything else stays, byte for byte. Raises Trouble."""
-    text = decoded(base)
+    text = decoded(base, path)
     if '"""' in text or "'''" in text:
         raise Trouble(
             "{} has a string of several lines: our mirror can't be put in safely; write it on one".format(path)
@@ -50,9 +55,9 @@ def with_mirror(base: Optional[bytes], mirror: str, path: str) -> bytes:
     return ((head if not head or head.endswith("\n") else head + "\n") + mirror + tail).encode("utf-8")
 
 
-def decoded(raw: Optional[bytes]) -> str:
+def decoded(raw: Optional[bytes], path: str) -> str:
     """The text of a file, none where there is no file. Raises Trouble where it is no text."""
     try:
         return (raw or b"").decode("utf-8")
     except UnicodeDecodeError:
-        raise Trouble("containerd's hosts.toml for docker.io is not UTF-8; mend it") from None
+        raise Trouble("{} is not UTF-8; mend it, containerd would not read it either".format(path)) from None

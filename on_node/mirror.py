@@ -13,7 +13,7 @@ from collections import OrderedDict
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from on_node import containerd, docker, payload, podman
-from on_node.address import Entry, check_cache, parse_entry
+from on_node.address import Mirror, check_cache, parse_entry, parse_mirror
 from on_node.engine import Change, Engine, Options
 from on_node.errors import Trouble, explain
 from on_node.files import digest, locked
@@ -27,24 +27,24 @@ ENGINES = tuple(
 NOTHING_OF_OURS = "none: nothing of ours on this node, nothing touched"
 
 
-def apply(places: Places, entry: Entry, options: Options) -> str:
+def apply(places: Places, mirror: Mirror, options: Options) -> str:
     """Make the node's engines pull through the mirror; the line that says how it went."""
     with locked(places):
         changes, problems = gather(
             lambda engine: (
-                engine.prepare(places, entry, options)
+                engine.prepare(places, mirror, options)
                 if engine.name in options.engines
                 # One that is left out loses the mirror that it may have had.
                 else engine.prepare_removal(places, options)
             )
         )
         if problems or not all(change.settled for change in changes):
-            problems += check_cache(places, entry)
+            problems += check_cache(places, mirror)
         if problems:
             raise Trouble(*problems)
         if not changes:
             return "none: no container engine on this node, nothing to do"
-        return carry_out(changes, "mirror " + entry.url)
+        return carry_out(changes, "mirror " + " or ".join(entry.url for entry in mirror.entries))
 
 
 def remove(places: Places, options: Options) -> str:
@@ -105,6 +105,13 @@ def refuse_all_but_root() -> None:
         )
 
 
+def given_mirror(words: argparse.Namespace) -> Mirror:
+    """The mirror of the command line, with what came with the program. Raises Trouble."""
+    certificate = given_certificate(words.ca)
+    entry = parse_entry(words.entry, certificate, payload.authorization, insecure=words.insecure)
+    return parse_mirror(entry, words.also, words.upstreams)
+
+
 def given_certificate(wanted: Optional[str]) -> Optional[str]:
     """The certificate that came with the program, if it is the one that the command line names."""
     text = payload.certificate
@@ -117,6 +124,8 @@ def add_entry(command: argparse.ArgumentParser, *, optional: bool = False) -> No
     """The words that name the mirror and how it is verified."""
     nargs, text = "?" if optional else None, "http://HOST:PORT or https://HOST:PORT"
     command.add_argument("entry", metavar="ENTRY", nargs=nargs, help=text)
+    command.add_argument("--also", metavar="HOSTS", help="further hosts of ENTRY's, with commas between them")
+    command.add_argument("--upstreams", metavar="HOSTS", help="registries besides Docker Hub that ENTRY serves")
     command.add_argument("--ca", metavar="SHA256", help="the certificate that came with the script")
     command.add_argument("--insecure", action="store_true", help="do not verify an https entry")
     command.add_argument("--proof", metavar="IMAGE", help="have the engine pull it once it has the mirror")
@@ -172,10 +181,7 @@ def run(argv: Sequence[str], places: Places) -> int:
     try:
         refuse_all_but_root()
         if words.command == "mirror":
-            entry = parse_entry(
-                words.entry, given_certificate(words.ca), payload.authorization, insecure=words.insecure
-            )
-            print(apply(places, entry, options))
+            print(apply(places, given_mirror(words), options))
         else:
             print(remove(places, options))
     except Trouble as trouble:

@@ -6,10 +6,11 @@ podman and buildah have no daemon, and read the files at each pull. A CRI-O that
 import json
 import os
 import re
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from collections import OrderedDict
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from on_node import crio, owned, tools
-from on_node.address import CERTIFICATE_FILE, Entry
+from on_node.address import CERTIFICATE_FILE, Mirror
 from on_node.crio import Crio
 from on_node.engine import Change, Options, Said
 from on_node.errors import Trouble
@@ -17,7 +18,7 @@ from on_node.files import sweep
 from on_node.owned import Record, Wanted
 from on_node.places import Places
 from on_node.proxy import proxies_of, proxy_problems
-from on_node.registries_conf import UPSTREAM, Plan, Source, plan
+from on_node.registries_conf import Plan, Source, location, plan
 from on_node.room import unwritable
 
 NAME = "podman"
@@ -65,29 +66,32 @@ def sources(places: Places, record: Record) -> List[Source]:
     return [Source(path, base) for path, base in bases if base is not None]
 
 
-def wanted_files(places: Places, entry: Entry, record: Record) -> Tuple[List[Wanted], Plan]:
-    """The files as they have to be, and what the registries' one is to be. Raises Trouble."""
-    found = plan(sources(places, record), os.path.join(places.containers, "registries.conf.d", DROP_IN), entry)
-    wanted = [] if found.raw is None else [Wanted(found.path, found.raw, None)]
-    if entry.certificate is not None:
-        path = os.path.join(places.containers, "certs.d", entry.hostport, CERTIFICATE_FILE)
-        wanted.append(Wanted(path, entry.certificate.encode("utf-8"), None))
+def wanted_files(places: Places, mirror: Mirror, record: Record) -> Tuple[List[Wanted], Plan]:
+    """The files as they have to be, and what the registries' ones are to be. Raises Trouble."""
+    found = plan(sources(places, record), os.path.join(places.containers, "registries.conf.d", DROP_IN), mirror)
+    wanted = [Wanted(path, raw, None) for path, raw in found.files.items()]
+    for entry in mirror.entries:
+        if entry.certificate is not None:
+            path = os.path.join(places.containers, "certs.d", entry.hostport, CERTIFICATE_FILE)
+            wanted.append(Wanted(path, entry.certificate.encode("utf-8"), None))
     return wanted, found
 
 
-def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
+def prepare(places: Places, mirror: Mirror, options: Options) -> Optional[Change]:
     """What has to be done for podman and its kin to pull through the mirror; None where there are none. Raises Trouble."""
     found, running = find_tools(), crio.find(places)
     if not found:
         return None
     record, problems = owned.load(places, NAME), refuse_old(found)
     try:
-        wanted, registries = wanted_files(places, entry, record)
+        wanted, registries = wanted_files(places, mirror, record)
     except Trouble as trouble:
         raise Trouble(*(problems + trouble.problems)) from None
     settled = owned.is_settled(record, wanted)
     if running:
-        problems += refuse_elsewhere(running) + proxy_problems(entry, proxies_of(running.environment), crio.NAME)
+        problems += refuse_elsewhere(running) + proxy_problems(
+            mirror.entries, proxies_of(running.environment), crio.NAME
+        )
     if not settled:
         problems += refuse_waiting(places, running, options)
         problems += unwritable([places.state] + [os.path.dirname(file.path) for file in wanted])
@@ -95,7 +99,7 @@ def prepare(places: Places, entry: Entry, options: Options) -> Optional[Change]:
         raise Trouble(*problems)
 
     def carry_it_out() -> Said:
-        undo = owned.write(places, NAME, options.owner, wanted, take_effect(places, running, entry.hostport, found))
+        undo = owned.write(places, NAME, options.owner, wanted, take_effect(places, running, mirror, found))
         return Said("live", facts(places, found, registries, running, settled=settled), registries.said, undo)
 
     return Change(settled=settled, carry_out=carry_it_out)
@@ -124,31 +128,36 @@ def refuse_waiting(places: Places, running: Optional[Crio], options: Options) ->
 
 
 def take_effect(
-    places: Places, running: Optional[Crio], mirror: Optional[str], found: List[Tool]
+    places: Places, running: Optional[Crio], mirror: Optional[Mirror], found: List[Tool]
 ) -> Callable[[], Optional[str]]:
     """What makes the engines take the files, and says why one did not."""
+    wanted = {each: [location(each, entry) for entry in mirror.entries] for each in mirror.upstreams} if mirror else {}
 
     def reload_and_ask() -> Optional[str]:
         # CRI-O is told in any case: it is told of the former files as well.
-        refused = crio.reload_and_ask(places, running, mirror)
-        asked = ask_podman(mirror) if mirror and any(tool.name == NAME for tool in found) else None
+        refused = crio.reload_and_ask(places, running, [place for each in wanted.values() for place in each])
+        asked = ask_podman(wanted) if wanted and any(tool.name == NAME for tool in found) else None
         return refused or asked
 
     return reload_and_ask
 
 
-def ask_podman(mirror: str) -> Optional[str]:
-    """Why podman does not show the mirror; None where it does."""
+def ask_podman(wanted: Dict[str, List[str]]) -> Optional[str]:
+    """Why podman does not show each registry's mirrors; None where it does."""
     status, text, errors = tools.run_tool(["podman", "info", "--format", "json"], 60)
     if status:
         last = (errors.strip().splitlines() or ["status {}".format(status)])[-1]
         return "`podman info` fails: {}".format(last)
     try:
-        registry = json.loads(text)["registries"][UPSTREAM]
-        locations = [each["Location"] for each in registry["Mirrors"]]
+        registries = json.loads(text)["registries"]
+        shown = all(
+            place in [each["Location"] for each in registries[upstream]["Mirrors"]]
+            for upstream, places in wanted.items()
+            for place in places
+        )
     except (ValueError, KeyError, TypeError):
-        locations = []
-    return None if mirror in locations else "`podman info` does not show the mirror"
+        shown = False
+    return None if shown else "`podman info` does not show the mirror"
 
 
 def facts(places: Places, found: List[Tool], registries: Plan, running: Optional[Crio], *, settled: bool) -> List[str]:
@@ -156,9 +165,9 @@ def facts(places: Places, found: List[Tool], registries: Plan, running: Optional
     if settled:
         return told(found) + ["nothing touched"]
     drop_ins = os.path.join(places.containers, "registries.conf.d")
-    file = "registries.conf.d" if os.path.dirname(registries.path) == drop_ins else registries.path
-    done = "certificate placed" if registries.raw is None else file + " written"
-    return told(found) + [done] + (["CRI-O reloaded"] if running else [])
+    files = ["registries.conf.d" if os.path.dirname(path) == drop_ins else path for path in registries.files]
+    done = [file + " written" for file in OrderedDict.fromkeys(files)] or ["certificate placed"]
+    return told(found) + done + (["CRI-O reloaded"] if running else [])
 
 
 def told(found: List[Tool]) -> List[str]:

@@ -37,18 +37,24 @@ Ask = Callable[[Sequence[str], float], Tuple[int, str]]
 """Runs a command of docker's client: its exit status and its errors."""
 
 
-def prove(places: Places, entry: Entry, image: str, pid: int, ask: Ask) -> Proof:
-    """Pull the image by the dockerd with that process number."""
+def prove(places: Places, entries: Sequence[Entry], image: str, pid: int, ask: Ask) -> Proof:
+    """Pull the image by the dockerd with that process number. Of several entries the first that has it counts."""
     found = repository(image)
     if found is None:
         return Proof(None, "not proved, since docker mirrors Docker Hub alone and {} is not from there".format(image))
-    status, body = fetch(places, entry, "/v2/{}/manifests/{}".format(*found), TYPES)
+    for entry in entries:
+        status, body = fetch(places, entry, "/v2/{}/manifests/{}".format(*found), TYPES)
+        if status == 200:
+            break
     if status != 200:
         answer = "HTTP status {}".format(status) if status else "nothing"
         return Proof(None, "not proved, since the mirror answers {} for {}".format(answer, image))
     pinned, begun = "{}@sha256:{}".format(found[0], hashlib.sha256(body).hexdigest()), time.time()
     try:
-        return judge(image, entry, *pull(pinned, ask), lines=journal(pid, begun))
+        pulled, lines = pull(pinned, ask), journal(pid, begun)
+        # What names no mirror may be said of an entry before this one.
+        lines = lines if entry is entries[0] else [line for line in lines if entry.hostport in line]
+        return judge(image, entry, *pulled, lines=lines)
     except Trouble as trouble:
         return Proof("{} can't be pulled: {}".format(image, trouble.problems[0]), "")
 

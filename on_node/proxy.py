@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from on_node.address import Entry
@@ -21,8 +21,13 @@ def proxies_of(environment: Mapping[str, str]) -> Proxies:
     return Proxies(first("http_proxy"), first("https_proxy"), first("no_proxy"))
 
 
-def proxy_problems(entry: Entry, proxies: Proxies, engine: str) -> List[str]:
-    """The problem of a mirror that would be asked through the engine's proxy."""
+def proxy_problems(entries: Sequence[Entry], proxies: Proxies, engine: str) -> List[str]:
+    """The problem of each entry that would be asked through the engine's proxy."""
+    return [problem for entry in entries for problem in proxy_problem(entry, proxies, engine)]
+
+
+def proxy_problem(entry: Entry, proxies: Proxies, engine: str) -> List[str]:
+    """The problem of an entry that would be asked through the engine's proxy: nothing, or one."""
     parts = urlsplit(entry.url)
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     proxy = proxies.https if parts.scheme == "https" else proxies.http

@@ -1,4 +1,4 @@
-"""containers' registries.conf(.d) with our mirror of docker.io in it: text, no I/O.
+"""containers' registries.conf(.d) with our mirror in it: text, no I/O.
 
 The rules are those of containers/image (pkg/sysregistriesv2): files are read in order, and the last one that defines a prefix has
 it wholly, mirrors included; within a file the first definition counts; what has no prefix has its location for one; names of keys
@@ -8,21 +8,21 @@ are taken in any case. So a file of ours would hide the administrator's definiti
 import importlib
 import json
 import re
+from collections import OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from on_node.address import Entry
+from on_node.address import HUB, Entry, Mirror
 from on_node.errors import Trouble
 from on_node.owned import block
 
-UPSTREAM = "docker.io"
 Source = NamedTuple("Source", [("path", str), ("raw", bytes)])
 Statement = NamedTuple("Statement", [("brackets", int), ("names", Tuple[str, ...]), ("value", str), ("end", int)])
 """A table's header (one or two brackets) or a key with its value (none), and where the line after it begins."""
 Endpoint = Dict[str, str]
 Registry = NamedTuple("Registry", [("keys", Endpoint), ("mirrors", List[Endpoint]), ("end", int)])
 """A definition's own keys, its mirrors, and where its own keys end."""
-Plan = NamedTuple("Plan", [("path", str), ("raw", Optional[bytes]), ("said", List[str])])
-"""The file that gets our mirror and what it then holds; nothing where the administrator's own has it already."""
+Plan = NamedTuple("Plan", [("files", Dict[str, bytes]), ("said", List[str])])
+"""The files that get our mirror and what they then hold; none where the administrator's own have it already."""
 
 OLD_FORMAT = (("registries",), ("registries", "block"), ("registries", "insecure"))
 STRING = r'"""(?:\\.|[^\\])*?"""(?:"{0,2})|\'\'\'.*?\'\'\'(?:\'{0,2})|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
@@ -37,48 +37,80 @@ VALUE_PART = re.compile(
 )
 
 
-def plan(sources: List[Source], drop_in: str, entry: Entry) -> Plan:
+def plan(sources: List[Source], drop_in: str, mirror: Mirror) -> Plan:
     """Where our mirror goes, by what the files hold without us, in the order in which they are read. Raises Trouble."""
-    problems, found, own_ways = [], None, []  # type: List[str], Optional[Tuple[Source, Registry]], List[str]
+    problems, found, said = [], OrderedDict(), []  # type: List[str], Dict[str, Tuple[Source, Registry]], List[str]
     for source in sources:
         try:
-            registries = definitions(source)
+            registries = definitions(source, mirror.upstreams)
         except Trouble as trouble:
             problems += trouble.problems
             continue
-        own_ways += [
+        said += [
             "{} goes its own way in {}".format(prefix(each), source.path)
             for each in registries
-            if prefix(each).startswith(UPSTREAM + "/")
+            if prefix(each).startswith(tuple(upstream + "/" for upstream in mirror.upstreams))
         ]
-        first = next((each for each in registries if prefix(each) == UPSTREAM), None)
-        found = (source, first) if first else found
+        # Backwards: within a file the first definition counts.
+        found.update(
+            (prefix(each), (source, each)) for each in reversed(registries) if prefix(each) in mirror.upstreams
+        )
     if problems:
         raise Trouble(*problems)
-    if found is None:
-        return Plan(drop_in, definition(entry), own_ways)
-    source, registry = found
-    if any(is_ours(entry, each) for each in registry.mirrors):
-        return Plan(source.path, None, own_ways)
-    return Plan(source.path, inserted(source, registry, entry), own_ways + elsewhere(source, registry))
+    files = OrderedDict()  # type: Dict[str, bytes]
+    for source in OrderedDict.fromkeys(source for source, _ in found.values()):
+        here = [registry for other, registry in found.values() if other is source]
+        raw = inserted(source, here, mirror.entries)
+        files.update({source.path: raw} if raw != source.raw else {})
+        ours = [registry for registry in here if lacking(registry, mirror.entries)]
+        said += [line for registry in ours for line in elsewhere(source, registry)]
+    left = [upstream for upstream in mirror.upstreams if upstream not in found]
+    if left:
+        base = files.get(drop_in) or next((source.raw for source in sources if source.path == drop_in), b"")
+        joint = b"" if not base or base.endswith(b"\n") else b"\n"
+        files[drop_in] = base + joint + definition(left, mirror.entries)
+    return Plan(files, said)
 
 
-def definition(entry: Entry) -> bytes:
-    """A file of ours, where nobody else defines docker.io."""
-    lines = ["[[registry]]", 'prefix = "{}"'.format(UPSTREAM), 'location = "{}"'.format(UPSTREAM), ""]
-    return block(lines + mirror_lines(entry)).encode("utf-8")
+def definition(upstreams: List[str], entries: List[Entry]) -> bytes:
+    """A file of ours, for what nobody else defines."""
+    tables = [
+        ["[[registry]]", 'prefix = "{}"'.format(upstream), 'location = "{}"'.format(upstream), ""]
+        + mirror_lines(upstream, entries)
+        for upstream in upstreams
+    ]
+    return block("\n\n".join("\n".join(lines) for lines in tables).split("\n")).encode("utf-8")
 
 
-def mirror_lines(entry: Entry) -> List[str]:
-    """Our mirror as a table. `insecure` is for plain http too, and counts for this endpoint alone."""
-    return ["[[registry.mirror]]", 'location = "{}"'.format(entry.hostport)] + ["insecure = true"] * entry.insecure
+def mirror_lines(upstream: str, entries: List[Entry]) -> List[str]:
+    """Our mirror as tables. `insecure` is for plain http too, and counts for this endpoint alone."""
+    lines = []  # type: List[str]
+    for entry in entries:
+        lines += ["[[registry.mirror]]", 'location = "{}"'.format(location(upstream, entry))]
+        lines += ["insecure = true"] * entry.insecure
+    return lines
 
 
-def is_ours(entry: Entry, mirror: Endpoint) -> bool:
+def location(upstream: str, entry: Entry) -> str:
+    """Where an entry has a registry's images: these engines say by no other means which one they mean.
+
+    A colon within a path is no image's name to them, and ends the pull.
+    """
+    return entry.hostport if upstream == HUB else "{}/{}".format(entry.hostport, upstream.replace(":", "-"))
+
+
+def is_ours(upstream: str, entry: Entry, mirror: Endpoint) -> bool:
     """Whether a mirror of the administrator's does what ours would."""
     is_insecure = mirror.get("insecure", "false") == "true"
     every_pull = mirror.get("pull-from-mirror", "all") in ("", "all")
-    return mirror.get("location", "").rstrip("/") == entry.hostport and is_insecure == entry.insecure and every_pull
+    is_there = mirror.get("location", "").rstrip("/") == location(upstream, entry)
+    return is_there and is_insecure == entry.insecure and every_pull
+
+
+def lacking(registry: Registry, entries: List[Entry]) -> List[Entry]:
+    """The entries that the administrator's definition does not have."""
+    upstream = prefix(registry)
+    return [entry for entry in entries if not any(is_ours(upstream, entry, each) for each in registry.mirrors)]
 
 
 def prefix(registry: Registry) -> str:
@@ -87,14 +119,12 @@ def prefix(registry: Registry) -> str:
 
 
 def elsewhere(source: Source, registry: Registry) -> List[str]:
-    """What is said where the administrator takes docker.io from another place than Docker Hub."""
-    location = registry.keys.get("location", UPSTREAM).rstrip("/")
-    return (
-        [] if location == UPSTREAM else ["{} leads to {} in {}, asked after us".format(UPSTREAM, location, source.path)]
-    )
+    """What is said where the administrator takes a registry's images from another place."""
+    name, place = prefix(registry), registry.keys.get("location", prefix(registry)).rstrip("/")
+    return [] if place == name else ["{} leads to {} in {}, asked after us".format(name, place, source.path)]
 
 
-def definitions(source: Source) -> List[Registry]:
+def definitions(source: Source, upstreams: List[str]) -> List[Registry]:
     """A file's registries. Raises Trouble for what can't be read, or where ours can't be put in."""
     found, last = [], None  # type: List[Registry], Optional[Endpoint]
     table = ()  # type: Tuple[str, ...]
@@ -114,7 +144,7 @@ def definitions(source: Source) -> List[Registry]:
         elif not table and names[0] == "registry":
             raise unextendable(source)
         elif (table + names)[:2] in OLD_FORMAT:
-            refuse_old_format(source, line.value)
+            refuse_old_format(source, line.value, upstreams)
         elif last is not None:
             last[names[0]] = text_of(line.value)
             if table == ("registry",):
@@ -122,13 +152,14 @@ def definitions(source: Source) -> List[Registry]:
     return found
 
 
-def refuse_old_format(source: Source, value: str) -> None:
-    """A list of registries in the format of 2019 that has docker.io: a file of ours would take that back."""
-    if re.search(r"[\"']{}/?[\"']".format(re.escape(UPSTREAM)), value):
-        raise Trouble(
-            "{} blocks {} or has it insecure in the old format (version 1), where no mirror can be; write it as "
-            "[[registry]] (man containers-registries.conf)".format(source.path, UPSTREAM)
-        )
+def refuse_old_format(source: Source, value: str, upstreams: List[str]) -> None:
+    """A list of registries in the format of 2019 that has one of ours: a file of ours would take that back."""
+    for upstream in upstreams:
+        if re.search(r"[\"']{}/?[\"']".format(re.escape(upstream)), value):
+            raise Trouble(
+                "{} blocks {} or has it insecure in the old format (version 1), where no mirror can be; write it as "
+                "[[registry]] (man containers-registries.conf)".format(source.path, upstream)
+            )
 
 
 def unextendable(source: Source) -> Trouble:
@@ -139,35 +170,42 @@ def unextendable(source: Source) -> Trouble:
     )
 
 
-def inserted(source: Source, registry: Registry, entry: Entry) -> bytes:
+def inserted(source: Source, registries: List[Registry], entries: List[Entry]) -> bytes:
     """The administrator's file with our mirror before his own, every byte of his kept. Raises Trouble."""
-    if "mirror" in registry.keys:
-        raise unextendable(source)
-    if registry.keys.get("mirror-by-digest-only") == "true":
-        raise Trouble(
-            "{} has mirror-by-digest-only for {}, which keeps every mirror from pulls by tag; write pull-from-mirror = "
-            '"digest-only" at your own mirrors in its place'.format(source.path, UPSTREAM)
-        )
     text = source.raw.decode("utf-8")
-    head, tail = text[: registry.end], text[registry.end :]
-    joint = "" if head.endswith("\n") else "\n"
-    raw = (head + joint + block(mirror_lines(entry)) + tail).encode("utf-8")
-    check(source, raw, entry)
+    for registry in sorted(registries, key=lambda registry: -registry.end):
+        new = lacking(registry, entries)
+        if not new:
+            continue
+        if "mirror" in registry.keys:
+            raise unextendable(source)
+        if registry.keys.get("mirror-by-digest-only") == "true":
+            raise Trouble(
+                "{} has mirror-by-digest-only for {}, which keeps every mirror from pulls by tag; write pull-from-mirror = "
+                '"digest-only" at your own mirrors in its place'.format(source.path, prefix(registry))
+            )
+        head, tail = text[: registry.end], text[registry.end :]
+        joint = "" if head.endswith("\n") else "\n"
+        text = head + joint + block(mirror_lines(prefix(registry), new)) + tail
+    raw = text.encode("utf-8")
+    check(source, raw, {prefix(registry): lacking(registry, entries) for registry in registries})
     return raw
 
 
-def check(source: Source, raw: bytes, entry: Entry) -> None:
+def check(source: Source, raw: bytes, new: Dict[str, List[Entry]]) -> None:
     """See that a real reader finds our mirror in the new file, and all else as it was, where this Python has one."""
     before, after = load(source.raw), load(raw)
     if before is None:
         return
-    wanted = {"location": entry.hostport}  # type: Dict[str, Any]
-    wanted.update({"insecure": True} if entry.insecure else {})
-    for registry in before["registry"]:
+    for registry in before.get("registry", []):
         keys = {key.lower(): value for key, value in registry.items()}
-        if str(keys.get("prefix") or keys.get("location", "")).rstrip("/") == UPSTREAM:
-            registry["mirror"] = [wanted] + registry.get("mirror", [])
-            break
+        name = str(keys.get("prefix") or keys.get("location", "")).rstrip("/")
+        ours = [
+            dict({"location": location(name, entry)}, **({"insecure": True} if entry.insecure else {}))
+            for entry in new.pop(name, [])
+        ]
+        if ours:
+            registry["mirror"] = ours + registry.get("mirror", [])
     if before != after:
         raise unextendable(source)
 
