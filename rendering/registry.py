@@ -1,7 +1,9 @@
 """The registry's two configurations (Distribution v3), as files of one ConfigMap."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -16,6 +18,10 @@ STORE = "/var/lib/registry"
 """Where the pod sees the store, wherever it lies on the node."""
 
 HTPASSWD_FOLDER, HTPASSWD_FILE = "/etc/docker-cache-htpasswd", "htpasswd"
+REALM = "docker-cache"
+
+STORED_HEADER = "X-Docker-Cache-Stored"
+"""Says that an answer is from the store alone: the upstream was not asked."""
 
 SERVE_SCRIPT = "serve.sh"
 PROOF_SCRIPT = "prove_store.sh"
@@ -60,16 +66,23 @@ def proof_files(storage: Storage) -> dict[str, str]:
 
 
 def proxy(registry: Registry) -> dict[str, object]:
-    """`ttl: 0` keeps what is cached: Distribution's expiry deletes blobs that other images share (distribution #2367)."""
-    return common(registry, PROXY_METRICS_PORT) | {"proxy": {"remoteurl": registry.upstream, "ttl": 0}}
+    """`ttl: 0` keeps what is cached: Distribution's expiry deletes blobs that other images share (distribution #2367).
+
+    Its own five minutes are too short for a layer of gigabytes: it would be fetched, and not be kept.
+    """
+    upstream: dict[str, object] = {"remoteurl": registry.upstream, "ttl": 0, "cachewritetimeout": "24h"}
+    return common(registry, PROXY_METRICS_PORT) | {"proxy": upstream}
 
 
 def stored(registry: Registry) -> dict[str, object]:
     storage = registry.storage | {"maintenance": {"readonly": {"enabled": True}}}
-    return common(registry, STORED_METRICS_PORT) | {"storage": storage}
+    configuration = common(registry, STORED_METRICS_PORT, {STORED_HEADER: ["yes"]})
+    return configuration | {"storage": storage}
 
 
-def common(registry: Registry, metrics_port: int) -> dict[str, object]:
+def common(
+    registry: Registry, metrics_port: int, headers: Mapping[str, list[str]] = MappingProxyType({})
+) -> dict[str, object]:
     """No blob-descriptor cache: it answers for blobs that are gone (distribution #4191)."""
     configuration: dict[str, object] = {
         "version": 0.1,
@@ -78,14 +91,14 @@ def common(registry: Registry, metrics_port: int) -> dict[str, object]:
         "http": {
             "addr": f":{PORT}",
             "draintimeout": f"{DRAIN_SECONDS}s",
-            "headers": {"X-Content-Type-Options": ["nosniff"]},
+            "headers": {"X-Content-Type-Options": ["nosniff"], **headers},
             "debug": {"addr": f":{metrics_port}", "prometheus": {"enabled": True, "path": "/metrics"}},
         },
         "health": {"storagedriver": {"enabled": True, "interval": health_interval(registry.storage), "threshold": 3}},
     }
     if registry.has_htpasswd:
         path = f"{HTPASSWD_FOLDER}/{HTPASSWD_FILE}"
-        configuration["auth"] = {"htpasswd": {"realm": "docker-cache", "path": path}}
+        configuration["auth"] = {"htpasswd": {"realm": REALM, "path": path}}
     return configuration
 
 
@@ -94,8 +107,9 @@ def health_interval(storage: Storage) -> str:
     return "30s" if "azure" in storage else "10s"
 
 
-def filesystem() -> Storage:
-    return {"filesystem": {"rootdirectory": STORE}}
+def filesystem(folder: str | None = None) -> Storage:
+    """Without a folder the registry has the whole store."""
+    return {"filesystem": {"rootdirectory": f"{STORE}/{folder}" if folder else STORE}}
 
 
 @dataclass(frozen=True, kw_only=True)
