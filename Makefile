@@ -10,7 +10,7 @@ YES_FLAG := $(if $(filter-out 0 no false,$(YES)),--yes)
 given = $(if $(filter command,$(origin $1)),--$2 '$($1)')
 
 .DEFAULT_GOAL := help
-.PHONY: help new import up preview check heal proof takeover down test test-unit test-end-to-end tools lint clean
+.PHONY: help new import up preview check heal proof prefetch gc takeover down test test-all test-unit test-end-to-end tools lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [STACK=dev] [YES=1]"
@@ -35,6 +35,12 @@ heal: $(VENV)/.ready ## do the nodes that have drifted anew, or those named: [NO
 proof: $(VENV)/.ready ## pull an image on every node, counted at the cache
 	@$(RUN) operations proof --stack $(STACK)
 
+prefetch: $(VENV)/.ready ## fetch images into the cache now: [IMAGE=a,b] [PLATFORMS=linux/amd64,linux/arm64]; else those of docker_cache_prefetch
+	@$(RUN) operations prefetch --stack $(STACK) $(call given,IMAGE,images) $(call given,PLATFORMS,platforms)
+
+gc: $(VENV)/.ready ## remove from the cache's disk now what its bounds and its images leave over
+	@$(RUN) operations gc --stack $(STACK)
+
 new: $(VENV)/.ready ## a stack for another cluster: make new STACK=prod [SECRETS_PROVIDER=azurekeyvault://…]
 	@$(RUN) operations new --stack $(STACK) $(if $(SECRETS_PROVIDER),--secrets-provider '$(SECRETS_PROVIDER)')
 
@@ -49,16 +55,18 @@ takeover: $(VENV)/.ready ## move a cluster over from OpenPAI's own docker-cache
 down: $(VENV)/.ready ## take the stack back from nodes and cluster (and end the sandbox)
 	@$(RUN) operations down --stack $(STACK) $(YES_FLAG)
 
-test: $(VENV)/.ready lint tools ## linters, types, unit tests, end-to-end tests in the sandbox
-	@$(RUN) pytest tests
+test: $(VENV)/.ready lint tools test-unit test-end-to-end ## linters, types, unit tests, end-to-end tests but the long ones
+
+test-all: $(VENV)/.ready lint tools test-unit ## all of that, and the long ones
+	@$(RUN) tests.end_to_end.run --all
 
 test-unit: $(VENV)/.ready ## the fast loop
 	@$(RUN) pytest tests/unit
 
-test-end-to-end: $(VENV)/.ready tools ## end-to-end tests in the sandbox
-	@$(RUN) pytest tests/end_to_end
+test-end-to-end: $(VENV)/.ready tools ## end-to-end tests, in two sandboxes at a time
+	@$(RUN) tests.end_to_end.run
 
-tools: $(VENV)/.ready ## build what the sandbox needs, where this machine can run it
+tools: $(VENV)/.ready ## build what the sandbox and its tests need, where this machine can run it
 	@if $(RUN) sandbox check 2>/dev/null; then $(RUN) sandbox tools; fi
 
 lint: $(VENV)/.ready ## ruff, mypy, shellcheck, the nodes' Python version

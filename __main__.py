@@ -6,8 +6,9 @@ from pathlib import Path
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.arguments import node_mirrors_args, registry_cache_args
+from components.arguments import node_mirrors_args, prefetch_args, registry_cache_args
 from components.node_mirrors import NodeMirrors
+from components.prefetch import Prefetch
 from components.registry_cache import RegistryCache
 from settings.loading import Disabled, SettingsError
 from settings.stack import Stack, given_keys, plain_keys, read_stack
@@ -34,7 +35,11 @@ def create_cache(stack: Stack) -> RegistryCache | None:
     provider = k8s.Provider(
         "cluster", kubeconfig=pulumi.Output.secret(stack.cluster.kubeconfig), context=stack.cluster.context
     )
-    return RegistryCache("docker-cache", registry_cache_args(stack), provider=provider)
+    cache = RegistryCache("docker-cache", registry_cache_args(stack), provider=provider)
+    # The nodes do not wait for it: it is no part of the cache.
+    after = pulumi.ResourceOptions(depends_on=[cache])
+    Prefetch("prefetch", prefetch_args(stack.settings), cache.front_address, after, provider=provider)
+    return cache
 
 
 def main() -> None:

@@ -6,14 +6,24 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from components.azure_account import AzureAccountArgs
+from components.cache_front import FrontArgs
 from components.cache_storage import AzureArgs, ClaimArgs, ExistingClaimArgs, FolderArgs, StorageArgs
+from components.exporters import ExporterArgs
+from components.front_tls import ExistingSecret, FrontTlsArgs, GivenPair
 from components.node_mirrors import NodeMirrorsArgs
+from components.observing import ObservingArgs
+from components.prefetch import PrefetchArgs
 from components.registry_cache import RegistryCacheArgs
+from components.store_keeper import KeeperArgs
 from components.store_proof import StoreProofArgs
+from components.upstream_registry import UpstreamArgs
 from rendering import registry
+from rendering.prefetch import Regctl, words
 from settings.htpasswd import parse_htpasswd
-from settings.model import Settings
+from settings.model import DOCKER_IO, Settings, Upstream
 from settings.stack import Stack
+from settings.upstreams import folder
+from settings.values import size_in_bytes
 
 ROLE_SECONDS = 600
 """What a role that was just assigned needs to take effect, and a new account to get its address:
@@ -24,20 +34,78 @@ IDENTITY_ENDPOINT = "169.254.169.254"
 
 def registry_cache_args(stack: Stack) -> RegistryCacheArgs:
     settings = stack.settings
-    htpasswd = settings.docker_cache_htpasswd
     return RegistryCacheArgs(
         namespace=settings.docker_cache_namespace,
-        node_port=settings.docker_cache_node_port,
         image=settings.docker_cache_image,
-        upstream=settings.docker_cache_remote_url,
+        front=front_args(stack),
+        upstreams=[upstream_args(settings, upstream) for upstream in settings.upstreams],
         storage=storage_args(stack),
-        storage_section=storage_section(settings),
         store_proof=store_proof_args(settings) if settings.signs_in_by_identity else None,
+        keeper=None if settings.is_on_azure else keeper_args(settings),
         min_free_percent=settings.docker_cache_fs_min_free,
         environment=environment(settings),
-        secret_environment=secret_environment(settings),
-        htpasswd=parse_htpasswd(htpasswd.get_secret_value()).text if htpasswd else None,
+        exporters=exporter_args(settings),
+        observing=observing_args(settings),
+        htpasswd=htpasswd_text(settings),
+        network_policy=settings.docker_cache_network_policy,
     )
+
+
+def exporter_args(settings: Settings) -> ExporterArgs:
+    return ExporterArgs(
+        exporter_image=settings.docker_cache_exporter_image, client_image=settings.docker_cache_prefetch_image
+    )
+
+
+def observing_args(settings: Settings) -> ObservingArgs:
+    return ObservingArgs(
+        namespace=settings.docker_cache_namespace,
+        pod_monitor=settings.docker_cache_service_monitor,
+        alert_rules=settings.docker_cache_alert_rules,
+        dashboard=settings.docker_cache_dashboard,
+    )
+
+
+def front_args(stack: Stack) -> FrontArgs:
+    settings = stack.settings
+    return FrontArgs(
+        namespace=settings.docker_cache_namespace,
+        node_port=settings.docker_cache_node_port,
+        image=settings.docker_cache_front_image,
+        registry_image=settings.docker_cache_image,
+        hot_size=settings.docker_cache_hot_size,
+        tag_seconds=settings.docker_cache_tag_ttl,
+        replicas=settings.docker_cache_replicas,
+        priority_class=settings.docker_cache_priority_class,
+        htpasswd=htpasswd_text(settings),
+        tls=tls_args(stack),
+        allowed_cidrs=settings.docker_cache_allowed_cidrs,
+        node_names=front_nodes(settings) if settings.docker_cache_allowed_cidrs else (),
+    )
+
+
+def tls_args(stack: Stack) -> FrontTlsArgs | None:
+    name, pair = stack.settings.docker_cache_tls_secret, stack.tls
+    image = stack.settings.docker_cache_tls_image
+    if name:
+        return FrontTlsArgs(image=image, certificate=ExistingSecret(name=name))
+    if pair:
+        return FrontTlsArgs(image=image, certificate=GivenPair(certificate=pair.certificate, key=pair.key))
+    return None
+
+
+def front_nodes(settings: Settings) -> tuple[str, ...]:
+    """The nodes whose addresses are the entries; an entry of the user's own says nothing of nodes."""
+    if settings.docker_cache_entry or settings.first_master is None:
+        return ()
+    if settings.docker_cache_entries == "master":
+        return (settings.first_master.name,)
+    return tuple(node.name for node in settings.kept_nodes if node.kube_master)
+
+
+def htpasswd_text(settings: Settings) -> str | None:
+    given = settings.docker_cache_htpasswd
+    return parse_htpasswd(given.get_secret_value()).text if given else None
 
 
 def storage_args(stack: Stack) -> StorageArgs:
@@ -89,8 +157,16 @@ def azure_account_args(settings: Settings) -> AzureAccountArgs:
     )
 
 
-def storage_section(settings: Settings) -> registry.Storage:
-    return registry.azure(azure_place(settings)) if settings.is_on_azure else registry.filesystem()
+def upstream_args(settings: Settings, upstream: Upstream) -> UpstreamArgs:
+    """Docker Hub's images have the root of the store: they lay there when there was no other upstream."""
+    place = None if upstream.host == DOCKER_IO else folder(upstream.host)
+    is_on_azure = settings.is_on_azure
+    return UpstreamArgs(
+        host=upstream.host,
+        url=upstream.remote_url,
+        storage_section=registry.azure(azure_place(settings), place) if is_on_azure else registry.filesystem(place),
+        secret_environment=secret_environment(settings, upstream),
+    )
 
 
 def azure_place(settings: Settings) -> registry.Azure:
@@ -112,19 +188,30 @@ def store_proof_args(settings: Settings) -> StoreProofArgs:
     )
 
 
+def keeper_args(settings: Settings) -> KeeperArgs:
+    most = settings.docker_cache_fs_max_size
+    return KeeperArgs(
+        namespace=settings.docker_cache_namespace,
+        image=settings.docker_cache_image,
+        front_image=settings.docker_cache_front_image,
+        most_kib=size_in_bytes(most) // 1024 if most else 0,
+        ttl_seconds=settings.docker_cache_ttl or 0,
+    )
+
+
 def environment(settings: Settings) -> Mapping[str, str]:
     """Azure's library takes the client id of the identity that it is to sign in with from there."""
     client = settings.docker_cache_azure_identity_client_id
     return {"AZURE_CLIENT_ID": client} if client and settings.is_on_azure else {}
 
 
-def secret_environment(settings: Settings) -> Mapping[str, str]:
+def secret_environment(settings: Settings, upstream: Upstream) -> Mapping[str, str]:
     """The registry's variables that hold, or may hold, credentials; Distribution reads its configuration from REGISTRY_… too."""
     secrets: dict[str, SecretStr | None] = {
         "HTTP_PROXY": settings.docker_cache_http_proxy,
         "HTTPS_PROXY": settings.docker_cache_https_proxy,
-        "REGISTRY_PROXY_USERNAME": settings.docker_cache_remote_username,
-        "REGISTRY_PROXY_PASSWORD": settings.docker_cache_remote_password,
+        "REGISTRY_PROXY_USERNAME": upstream.username,
+        "REGISTRY_PROXY_PASSWORD": upstream.password,
     }
     values = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
     no_proxy = unproxied(settings)
@@ -143,7 +230,8 @@ def unproxied(settings: Settings) -> str:
 def node_mirrors_args(stack: Stack) -> NodeMirrorsArgs:
     settings = stack.settings
     return NodeMirrorsArgs(
-        entry=settings.entry,
+        entries=settings.entries,
+        upstreams=settings.mirrored_hosts,
         nodes=stack.nodes,
         canary=settings.canary,
         forgotten=stack.forgotten,
@@ -165,3 +253,17 @@ def authorization(settings: Settings) -> str | None:
         return None
     pair = f"{name.get_secret_value()}:{password.get_secret_value()}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def prefetch_args(settings: Settings) -> PrefetchArgs:
+    name, password = settings.docker_cache_entry_username, settings.docker_cache_entry_password
+    return PrefetchArgs(
+        namespace=settings.docker_cache_namespace,
+        image=settings.docker_cache_prefetch_image,
+        regctl=Regctl(
+            hosts=[upstream.host for upstream in settings.upstreams],
+            username=name.get_secret_value() if name else None,
+            password=password.get_secret_value() if password else None,
+        ),
+        images=words((item.image, item.platforms) for item in settings.docker_cache_prefetch),
+    )

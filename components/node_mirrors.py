@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
+from urllib.parse import urlsplit
 
 import pulumi
 from pulumi_command import remote
@@ -18,13 +19,14 @@ FORGOTTEN = {"state": "forgotten", "detail": "gone for good: what was done there
 @final
 @dataclass(frozen=True, kw_only=True)
 class NodeMirrorsArgs:
-    """The entry (a URL) and the nodes that get it, the one called `canary` before all others. `forgotten` ones are gone for good.
-    `certificate` is the CA's PEM text; `insecure` verifies none; `authorization` is the header for an entry that asks for
-    credentials. `proof_image` is what docker pulls once it has the mirror. `generations` counts by node's name how often
-    `make heal` had the node done again.
+    """The nodes and by name the entries (URLs) that each gets, the one called `canary` before all others. `forgotten` ones are
+    gone for good. `upstreams` are the registries besides Docker Hub that the entries serve, by their hosts. `certificate` is the
+    CA's PEM text; `insecure` verifies none; `authorization` is the header for an entry that asks for credentials. `proof_image`
+    is what docker pulls once it has the mirror. `generations` counts by node's name how often `make heal` had it done again.
     """
 
-    entry: str
+    entries: Mapping[str, Sequence[str]]
+    upstreams: Sequence[str]
     nodes: Sequence[Access]
     canary: str | None
     forgotten: Sequence[Access]
@@ -67,6 +69,10 @@ class NodeMirrors(pulumi.ComponentResource):
 def mirror_script(args: NodeMirrorsArgs, node: Access) -> NodeScript:
     """The owner keeps a renamed node's mirror: the old name's Command is deleted after the new one's was made."""
     owner = ("--owner", node.identity)
+    entry, *others = args.entries[node.name]
+    # They differ in their hosts alone, and a preview shows this line.
+    also = ("--also", ",".join(str(urlsplit(each).hostname) for each in others)) if others else ()
+    upstreams = ("--upstreams", ",".join(args.upstreams)) if args.upstreams else ()
     waiting = ("--allow-pending-changes",) if args.allow_pending_changes else ()
     insecure = ("--insecure",) if args.insecure else ()
     engines = ("--engines", ",".join(args.engines)) if set(args.engines) != set(ENGINES) else ()
@@ -77,7 +83,10 @@ def mirror_script(args: NodeMirrorsArgs, node: Access) -> NodeScript:
     healed = ("--generation", str(generation)) if generation else ()
     return NodeScript(
         script="mirror",
-        create=("mirror", args.entry, *owner, *trust, *insecure, *engines, *waiting, *restart, *proof, *healed),
+        create=(
+            *("mirror", entry, *also, *upstreams, *owner),
+            *(*trust, *insecure, *engines, *waiting, *restart, *proof, *healed),
+        ),
         delete=("remove", *owner, *waiting),
         certificate=args.certificate,
         authorization=args.authorization,

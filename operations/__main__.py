@@ -10,9 +10,11 @@ from dataclasses import asdict
 from rich.console import Console
 
 from operations import check, engine, heal, predecessor, stacks
+from operations.gc import collect, refuse
 from operations.import_stack import Options, import_stack
 from operations.new_stack import new
 from operations.predecessor import ClusterError
+from operations.prefetch import fetch, prefetch
 from operations.proof import as_table, prove
 from operations.proving import prove_nodes
 from operations.rollout import Rollout, Task, identities, ignore
@@ -103,6 +105,30 @@ def proof_from_stdin(names: Collection[str]) -> int:
     return 0
 
 
+def prefetch_images(stack: StackName, images: Collection[str], platforms: Collection[str]) -> int:
+    start_sandbox(stack)
+    stacks.prepare(stack)
+    return prefetch(stack, list(images), list(platforms))
+
+
+def gc(stack: StackName) -> int:
+    values = stacks.configuration(stack)
+    refuse(values)
+    command = [sys.executable, "-m", "operations", "gc-from-stdin"]
+    return run_in_foreground(stack.network(command), text=json.dumps(dict(values)))
+
+
+def gc_from_stdin() -> int:
+    stack = stack_from_stdin(ask=ask_nothing)
+    return 0 if isinstance(stack, Disabled) else collect(stack, print)
+
+
+def prefetch_from_stdin(words: str) -> int:
+    stack = stack_from_stdin()
+    print(json.dumps(not isinstance(stack, Disabled) and fetch(stack, json.loads(words), say_aside)))
+    return 0
+
+
 def take_back_from_stdin(names: Collection[str]) -> int:
     stack = stack_from_stdin()
     if not isinstance(stack, Disabled):
@@ -176,6 +202,10 @@ def import_options(arguments: argparse.Namespace) -> Options:
     )
 
 
+def listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m operations")
     parser.add_argument("action")
@@ -185,13 +215,16 @@ def main() -> int:
     parser.add_argument(
         "--nodes", default="", help="of check, heal and those that are run by others: names with commas"
     )
+    for name in ("images", "platforms"):
+        parser.add_argument(f"--{name}", default="", help="of prefetch: names with commas")
+    parser.add_argument("--words", default="[]", help="of prefetch, which is run by itself once more")
     parser.add_argument("--json", action="store_true", help="of check")
     for name in ("config", "layout", "hosts", "folder", "cluster-id", "kubeconfig", "kube-context"):
         parser.add_argument(f"--{name}", help="of import")
     parser.add_argument("--no-scan", action="store_true", help="of import")
     arguments = parser.parse_args()
     stack = StackName(name=arguments.stack)
-    names = [name.strip() for name in arguments.nodes.split(",") if name.strip()]
+    names = listed(arguments.nodes)
     actions: dict[str, Callable[[], int]] = {
         "up": lambda: up(stack, yes=arguments.yes),
         "preview": lambda: preview(stack),
@@ -199,13 +232,17 @@ def main() -> int:
         "proof": lambda: proof(stack),
         "check": lambda: check_stack(stack, names, as_json=arguments.json),
         "heal": lambda: heal_stack(stack, names, yes=arguments.yes),
+        "prefetch": lambda: prefetch_images(stack, listed(arguments.images), listed(arguments.platforms)),
+        "gc": lambda: gc(stack),
         "new": lambda: new(stack, secrets_provider=arguments.secrets_provider),
         "import": lambda: import_stack(stack, import_options(arguments)),
         "takeover": lambda: takeover(stack, yes=arguments.yes),
         # Run by the above, where the cluster can be reached.
         "proof-from-stdin": lambda: proof_from_stdin(names),
+        "prefetch-from-stdin": lambda: prefetch_from_stdin(arguments.words),
         "take-back-from-stdin": lambda: take_back_from_stdin(names),
         "check-from-stdin": check_from_stdin,
+        "gc-from-stdin": gc_from_stdin,
         "find-predecessor": find_predecessor,
         "retire-predecessor": retire_predecessor,
     }

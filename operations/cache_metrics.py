@@ -1,63 +1,101 @@
-"""What the registry has counted: read through the API server, so that nothing more has to be reachable."""
+"""What the cache has counted: its fronts' access logs, read through the API server, so that nothing more has to be reachable."""
 
+import json
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import kubernetes
 import urllib3
-from prometheus_client.parser import text_string_to_metric_families
 
-from components.metadata import LABELS
-from rendering.registry import PROXY_METRICS_PORT, STORED_METRICS_PORT
+from components.cache_front import ACCESS_LOG
+from components.metadata import FRONT_LABELS
 from settings.cluster import Cluster, api_client
 
 ASK_SECONDS = 15
+LOOKS = 10
+LOOK_SECONDS = 0.5
+"""A request stands in the log a moment after it has been answered."""
+OLDER_SECONDS = 60
+"""What is read beyond the time that was asked for: the clocks of this machine and of the node are not the same."""
 
 
 class MetricsError(Exception):
-    """The registry can't be asked; the text says why."""
+    """The cache can't be asked; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Totals since the registry's process started."""
+    """What was answered, by the fronts together. A miss is what was fetched for it, a layer or what names its layers."""
 
     manifest_requests: int = 0
     misses: int = 0
     bytes_served: int = 0
 
-    def since(self, earlier: "Counts") -> "Counts":
-        return Counts(
-            manifest_requests=self.manifest_requests - earlier.manifest_requests,
-            misses=self.misses - earlier.misses,
-            bytes_served=self.bytes_served - earlier.bytes_served,
-        )
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Where each front's log ended, and when that was by this machine's clock."""
+
+    begun: float
+    ends: Mapping[str, tuple[str, float]]
 
 
 class CacheMetrics:
-    """The registry's counters, asked of its pod."""
+    """The fronts' logs, asked of their pods."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._api = kubernetes.client.CoreV1Api(api_client(cluster))
         self._namespace = namespace
 
-    def read(self) -> Counts:
+    def now(self) -> Moment:
         """Raises MetricsError where no pod answers."""
-        errors = []
+        begun = time.monotonic()
+        ends = {}
         for pod in self._running_pods():
-            # The read-only process has another port than the one that pulls through.
-            for port in (PROXY_METRICS_PORT, STORED_METRICS_PORT):
-                try:
-                    text = self._api.connect_get_namespaced_pod_proxy_with_path(
-                        f"{pod}:{port}", self._namespace, "metrics", _request_timeout=ASK_SECONDS
-                    )
-                except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
-                    errors.append(f"{pod}:{port}: {getattr(error, 'reason', error)}")
-                else:
-                    return parse(str(text))
-        raise MetricsError("no registry pod answers for its counters" + "".join(f"; {error}" for error in errors))
+            times = [at for at, _ in parse_lines(self._log(pod, tail_lines=1))]
+            ends[pod] = times[-1] if times else ("", 0.0)
+        if not ends:
+            raise MetricsError("no front of the cache is running")
+        return Moment(begun=begun, ends=ends)
+
+    def since(self, moment: Moment) -> Counts:
+        """Once the log says nothing more."""
+        seen = Counts()
+        for _ in range(LOOKS):
+            time.sleep(LOOK_SECONDS)
+            before, seen = seen, self._count(moment)
+            if seen.manifest_requests and seen == before:
+                break
+        return seen
+
+    def _count(self, moment: Moment) -> Counts:
+        seconds = int(time.monotonic() - moment.begun) + OLDER_SECONDS
+        requests = []
+        for pod in self._running_pods():
+            end = moment.ends.get(pod, ("", 0.0))
+            lines = parse_lines(self._log(pod, since_seconds=seconds))
+            requests += [request for at, request in lines if at > end]
+        return count(requests)
+
+    def _log(self, pod: str, *, tail_lines: int | None = None, since_seconds: int | None = None) -> str:
+        try:
+            text = self._api.read_namespaced_pod_log(
+                pod,
+                self._namespace,
+                container=ACCESS_LOG,
+                timestamps=True,
+                tail_lines=tail_lines,
+                since_seconds=since_seconds,
+                _request_timeout=ASK_SECONDS,
+            )
+        except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
+            raise MetricsError(f"the log of {pod} can't be read: {getattr(error, 'reason', error)}") from error
+        return str(text)
 
     def _running_pods(self) -> list[str]:
-        selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
+        selector = ",".join(f"{key}={value}" for key, value in FRONT_LABELS.items())
         try:
             found = self._api.list_namespaced_pod(
                 self._namespace, label_selector=selector, _request_timeout=ASK_SECONDS
@@ -69,17 +107,27 @@ class CacheMetrics:
         return [str(metadata["name"]) for metadata in running if metadata["deletion_timestamp"] is None]
 
 
-def parse(text: str) -> Counts:
-    """Distribution's metrics, as Prometheus text."""
-    manifests = misses = served = 0.0
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            # A 404 or 503 of the cache is what sends docker to the hub.
-            is_answered = sample.labels.get("code", "").startswith("2")
-            if is_answered and sample.name == "registry_http_requests_total" and sample.labels["handler"] == "manifest":
-                manifests += sample.value
-            if sample.name == "registry_proxy_misses_total":
-                misses += sample.value
-            if sample.name == "registry_proxy_pushed_bytes_total":
-                served += sample.value
-    return Counts(manifest_requests=int(manifests), misses=int(misses), bytes_served=int(served))
+def parse_lines(text: str) -> list[tuple[tuple[str, float], dict[str, Any]]]:
+    """Each request with its time, as the kubelet has it: `2026-11-29T17:35:46.123456789Z {…}`."""
+    found = []
+    for line in text.splitlines():
+        stamp, _, written = line.partition(" ")
+        # Zeros at the end of the fraction are left out, so the texts do not sort.
+        seconds, fraction = stamp[:19], "".join(sign for sign in stamp[19:30] if sign.isdigit())
+        try:
+            found.append(((seconds, float(f"0.{fraction or 0}")), json.loads(written)))
+        except ValueError:
+            continue  # What the log's own program says.
+    return found
+
+
+def count(requests: Iterable[Mapping[str, Any]]) -> Counts:
+    """A 404 or 503 of the cache is what sends docker to the hub: it counts for nothing."""
+    answered = [request for request in requests if 200 <= int(request["status"]) < 400]  # noqa: PLR2004
+    return Counts(
+        manifest_requests=sum(request["kind"] in {"manifest", "tag"} for request in answered),
+        misses=sum(
+            request["kind"] in {"manifest", "blob"} and request["cache"] not in {"hit", "stale"} for request in answered
+        ),
+        bytes_served=sum(int(request["bytes"]) for request in answered if request["kind"] == "blob"),
+    )

@@ -26,6 +26,7 @@ UNCHANGED = {OpType.SAME, OpType.READ, OpType.REFRESH}
 COLOURS = re.compile(r"<\{%.*?%\}>")
 OUR_WORDS = re.compile(r"^docker-cache on \S+: (.+)$", re.MULTILINE)
 POLL_SECONDS = 0.2
+PREFETCH_JOB = "docker-cache:prefetch:Prefetch$kubernetes:batch/v1:Job"
 NOT_BEGUN = "pulumi did not come to it"
 
 OnEvent = Callable[[EngineEvent], None]
@@ -156,6 +157,8 @@ class Watch:
     def __init__(self, urns: Collection[str], say: Callable[[str], None]) -> None:
         self.lines: dict[str, str] = {}
         """What each node said that went well, by its URN."""
+        self.without_prefetch: set[str] = set()
+        """The Job that fetches images ahead, where it failed: nothing else needs it."""
         self._urns = urns
         self._say = say
         self._messages: dict[str, str] = {}
@@ -169,6 +172,8 @@ class Watch:
             self._tell(done.metadata.urn, str(outputs.get("stdout") or "").strip())
         elif failed and failed.metadata.urn in self._urns:
             self._say(f"  {Change(urn=failed.metadata.urn).node}: failed: {self.failure(failed.metadata.urn)}")
+        elif failed and PREFETCH_JOB in failed.metadata.urn:
+            self.without_prefetch.add(failed.metadata.urn)
 
     def _tell(self, urn: str, line: str) -> None:
         self.lines[urn] = line

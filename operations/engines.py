@@ -34,8 +34,8 @@ class Engine:
     pull: tuple[str, ...]
     drop: tuple[str, ...]
 
-    def has_mirror(self, entry: str) -> bool:
-        return entry in self.mirrors or entry.partition("://")[2] in self.mirrors
+    def has_mirrors(self, entries: Collection[str]) -> bool:
+        return all(entry in self.mirrors or entry.partition("://")[2] in self.mirrors for entry in entries)
 
 
 async def ask_engines(shell: Shell, wanted: Collection[str]) -> list[Engine]:

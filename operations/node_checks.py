@@ -182,7 +182,8 @@ def script_of(task: Task, access: Access) -> NodeScript:
 def judge_wanted(report: Report, access: Access, task: Task) -> Checked:
     """A node that is to have the mirror."""
     recorded = task.state.nodes.get(access.identity)
-    is_current = recorded is not None and recorded.entry == task.stack.settings.entry
+    words = mirror_script(node_mirrors_args(task.stack), access).create
+    is_current = recorded is not None and recorded.gives(words)
     is_right = all(engine.settled for engine in report.engines)
     problem = drift(report, recorded) if is_current and recorded else None
     remedy = f"`make heal STACK={task.name} NODES={access.name}` puts it right"

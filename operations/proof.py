@@ -1,7 +1,7 @@
 """The proof after an update: each node pulls a small image, counted at the cache.
 
 Engines go to Docker Hub by themselves where a mirror fails, so a pull that works proves nothing; what counts is that the cache
-saw it. The nodes take turns, since the counters are the registry's and not a node's.
+saw it. The nodes take turns, since the cache counts all of them together.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from operations.cache_metrics import CacheMetrics, Counts, MetricsError
 from operations.engines import ASK_SECONDS, Engine, ask_engines
 from operations.ssh import NodeError, Shell, connect
 from settings.access import Access
+from settings.images import registry_of
+from settings.model import DOCKER_IO
 from settings.stack import Stack
 
 PULL_SECONDS = 300
@@ -64,24 +66,24 @@ async def prove_node(stack: Stack, access: Access, metrics: CacheMetrics | None)
 
 def full_name(image: str) -> str:
     """The image's name as docker completes it; podman would look a short one up, or ask."""
-    first, slash, _ = image.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if image.startswith(f"{registry_of(image)}/"):
         return image
-    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
+    return f"{DOCKER_IO}/{image}" if "/" in image else f"{DOCKER_IO}/library/{image}"
 
 
 async def pull(shell: Shell, engine: Engine, stack: Stack, metrics: CacheMetrics | None) -> Result:
     """Pull once; the image goes again if the node did not have it before."""
     image = full_name(stack.settings.docker_cache_proof_image)
     had_it = bool(await shell.run(*engine.find, image, seconds=ASK_SECONDS))
-    before = metrics.read() if metrics else Counts()
+    before = metrics.now() if metrics else None
     begun = time.monotonic()
     await shell.run(*engine.pull, image, seconds=PULL_SECONDS)
     seconds = time.monotonic() - begun
-    counted = metrics.read().since(before) if metrics else None
+    counted = metrics.since(before) if metrics and before else None
     if not had_it:
         await shell.run(*engine.drop, image, seconds=ASK_SECONDS)
-    verdict, is_good = judge(counted, engine.program, is_mirror_live=engine.has_mirror(stack.settings.entry))
+    entries = stack.settings.entries[shell.access.name]
+    verdict, is_good = judge(counted, engine.program, is_mirror_live=engine.has_mirrors(entries))
     return Result(
         node=shell.access.name,
         engine=engine.version,

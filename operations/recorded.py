@@ -5,7 +5,7 @@ Read from the state and not from the outputs, which an update that fails at one 
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,19 @@ PROGRAM = "mirror"
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A node's Command, as it last succeeded. `state` is None where the state keeps it as a secret."""
+    """A node's Command, as it last succeeded. `state` is None where the state keeps it as a secret; `also` and `upstreams` are
+    the entry's further hosts and the registries besides Docker Hub.
+    """
 
     urn: str
     entry: str
     state: str | None
+    also: str = ""
+    upstreams: str = ""
+
+    def gives(self, words: Sequence[str]) -> bool:
+        """Whether a command with these words would give the node the same mirror."""
+        return (self.entry, self.also, self.upstreams) == mirror_in(words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +75,23 @@ def type_of(item: Mapping[str, Any]) -> str:
 def of_node(item: Mapping[str, Any]) -> tuple[str, Recorded]:
     words, stdout = create_words(item), (item.get("outputs") or {}).get("stdout")
     urn = str(item["urn"])
+    entry, also, upstreams = mirror_in(words)
     recorded = Recorded(
         urn=urn,
-        entry=words[words.index(PROGRAM) + 1],
+        entry=entry,
         state=as_result(stdout)["state"] if isinstance(stdout, str) else None,
+        also=also,
+        upstreams=upstreams,
     )
     return urn.rpartition("::")[2], recorded
+
+
+def mirror_in(words: Sequence[str]) -> tuple[str, str, str]:
+    """The mirror that a node's command names: the entry, its further hosts, and further registries."""
+    entry, also, upstreams = (
+        words[words.index(word) + 1] if word in words else "" for word in (PROGRAM, "--also", "--upstreams")
+    )
+    return entry, also, upstreams
 
 
 def create_words(item: Mapping[str, Any]) -> list[str]:

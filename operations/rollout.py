@@ -70,6 +70,7 @@ class Rollout:
         self._failed: set[str] = set()
         self._proved: dict[str, list[Result]] = {}
         self._canary_is_missing = False
+        self._without_prefetch: set[str] = set()
 
     def run(self) -> int:
         """The exit status: 0 where every node is as it should be and was seen to use the cache."""
@@ -84,7 +85,11 @@ class Rollout:
         console().print(as_table(results))
         for line in report(self._task, outcome):
             print(line, file=sys.stderr)
-        is_well = not outcome.undone and all(result.is_good for result in results)
+        if self._without_prefetch:
+            print(
+                "make up: not all images were fetched ahead, see above; the next run tries them again", file=sys.stderr
+            )
+        is_well = not (outcome.undone or self._without_prefetch) and all(result.is_good for result in results)
         return status or (0 if is_well else 1)
 
     def _before_the_nodes(self, waves: Sequence[Wave]) -> int:
@@ -105,12 +110,13 @@ class Rollout:
         say(str(wave))
         urns = {change.urn for change in wave.changes}
         self._pending -= urns
-        without = [*self._pending, *self._failed, *self._task.changes.deletions]
+        without = [*self._pending, *self._failed, *self._without_prefetch, *self._task.changes.deletions]
         watch = Watch(urns, say)
         ran = engine.up(
             self._task.stack, watch, without=without, shown=wave.has_new_canary and bool(self._task.changes.others)
         )
         self._canary_is_missing = wave.has_new_canary and not watch.lines
+        self._without_prefetch |= watch.without_prefetch
         failures = {change: watch.failure(change.urn) for change in wave.changes if change.urn not in watch.lines}
         if ran.status and (not failures or engine.NOT_BEGUN in failures.values()):
             say(ran.output)
@@ -150,7 +156,8 @@ class Rollout:
         deletions = self._task.changes.deletions
         if not self._task.changes.nodes or self._canary_is_missing or not (outcome.undone or deletions):
             return 0
-        without = [*(change.urn for change in outcome.undone), *deletions] if outcome.undone else []
+        kept = [*(change.urn for change in outcome.undone), *deletions] if outcome.undone else []
+        without = [*kept, *self._without_prefetch]
         ran = engine.up(self._task.stack, ignore, without=without, shown=False)
         if ran.status:
             say(ran.output)
