@@ -13,7 +13,7 @@ def main() -> int:
     actions = {
         "up": (lifecycle.up, "start it, or keep the one that runs"),
         "down": (lifecycle.down, "end it and remove all that it made"),
-        "tools": (lifecycle.prepare_tools, "build or install the tools it needs"),
+        "tools": (lifecycle.prepare_all_tools, "build or install the tools that it and its tests need"),
         "check": (lifecycle.require, "say what this machine lacks"),
     }
     commands = parser.add_subparsers(dest="action", required=True)

@@ -68,6 +68,8 @@ def prepare_root(machine: Machine) -> None:
     enable(machine, upper)
     for volume in machine.volumes:
         (home / "volumes" / volume.lstrip("/")).mkdir(parents=True)
+    for place in machine.roomy:
+        on_disk(machine, place).mkdir(parents=True, exist_ok=True)
     run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={ROOTFS},upperdir={upper},workdir={work}", str(root))
     for path in machine.without:
         run("rm", "-r", str(root / path))
@@ -116,6 +118,8 @@ def connect(machine: Machine) -> None:
     run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", machine.name)
     run("ip", "link", "set", link, "master", BRIDGE, "up")
     run(*inside, "address", "add", f"{machine.address}/24", "dev", "eth0")
+    for address in machine.more_addresses:
+        run(*inside, "address", "add", f"{address}/24", "dev", "eth0")
     run(*inside, "link", "set", "eth0", "up")
     run(*inside, "link", "set", "lo", "up")
     if machine.name == "azurite":
@@ -129,9 +133,14 @@ def link_name(machine: Machine) -> str:
     return f"v-{machine.name}"[:15]
 
 
+def on_disk(machine: Machine, folder: str) -> Path:
+    return STATE / "disk" / machine.name / folder.lstrip("/")
+
+
 def boot(machine: Machine) -> None:
     home = Path(MACHINES_RUN) / machine.name
     volumes = [f"--bind={home / 'volumes' / volume.lstrip('/')}:{volume}" for volume in machine.volumes]
+    volumes += [f"--bind={on_disk(machine, place)}:{place}" for place in machine.roomy]
     binds = [f"--bind-ro={host}:{inside}" for host, inside in machine.binds.items()]
     log = (STATE / "log" / f"{machine.name}.log").open("wb")
     subprocess.Popen(

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sandbox.layout import AZURE_ADDRESS
+from sandbox.layout import AZURE_ADDRESS, ROBOT, ROBOT_FILE
 
 API_SERVER = "https://10.30.0.10:6443"
 CONTEXT = "sandbox"
+HUB_NAMES = ("registry-1.docker.io", "auth.docker.io", "mirror.example", "quay.io", "ghcr.io", "private.example")
 COMPONENT_USERS = {
     "kube-controller-manager": ("system:kube-controller-manager", None),
     "kube-scheduler": ("system:kube-scheduler", None),
@@ -80,10 +81,9 @@ def write(folder: Path, kubeconfig: Path) -> None:
     save(folder / "ca.crt", authority.certificate)
     save_pair(
         folder / "hub" / "hub",
-        authority.issue(
-            "registry-1.docker.io", None, ("registry-1.docker.io", "auth.docker.io", "mirror.example", "10.30.0.2")
-        ),
+        authority.issue("registry-1.docker.io", None, (*HUB_NAMES, "10.30.0.2")),
     )
+    save(folder / "hub" / ROBOT_FILE.name, f"{ROBOT}:{secrets.token_hex(16)}".encode())
     write_kubernetes(folder / "kubernetes", authority)
     save(kubeconfig, authority.kubeconfig("kubernetes-admin", "system:masters").encode())
     for name in ("ssh_host_ed25519_key", "id_ed25519"):

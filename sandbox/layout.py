@@ -30,6 +30,11 @@ AZURE_BLOB_SERVICE = f"https://{AZURE_ADDRESS}:10000/{AZURE_ACCOUNT}"
 AZURE_KEYS = STATE / "keys" / "azure"
 AZURE_IDENTITY_ADDRESS = "169.254.169.254"
 """Where a virtual machine in Azure asks for its identity's tokens."""
+REGISTRIES = {"docker.io": 9000, "quay.io": 9001, "ghcr.io": 9002, "private.example:5000": 9003}
+"""Public registries that the hub machine stands for, with the port there that tells what each has served."""
+ROBOT = "robot"
+ROBOT_FILE = STATE / "keys" / "hub" / "robot"
+"""`user:password` of the one who may pull from private.example:5000."""
 CA = STATE / "keys" / "ca.crt"
 AZURE_STATE = STATE / "azure" / "state.json"
 
@@ -48,6 +53,10 @@ class Machine:
     """Folders that are a small file system of their own, with its size: for disks that fill up."""
     family: str = ""
     """Machines of one family have the same files laid over their root."""
+    more_addresses: tuple[str, ...] = ()
+    """Where it stands for others as well."""
+    roomy: tuple[str, ...] = ()
+    """Folders on the host's disk, for what is too large for memory."""
     volumes: tuple[str, ...] = ()
     """Folders that must not lie on an overlay, since an overlay file system is mounted in them."""
 
@@ -70,7 +79,8 @@ MACHINES = (
     Machine(
         name="hub",
         address="10.30.0.2",
-        units=("ssh", "dnsmasq", "upstream", "hub"),
+        more_addresses=("10.30.0.4", "10.30.0.5", "10.30.0.6"),
+        units=("ssh", "dnsmasq", "upstream", "hub", "quay", "ghcr", "private"),
         binds={BIN / "registry": "/opt/tools"},
         volumes=("/var/lib/hub",),
     ),
@@ -98,6 +108,7 @@ MACHINES = (
         binds={BIN / "kubernetes": "/opt/tools", BIN / "crictl": "/usr/local/bin", STATE / "images": "/opt/images"},
         without=(*DOCKER_OF_DEBIAN, *PODMAN_OF_DEBIAN),
         disks={"/var/lib/registry": "1g"},
+        roomy=("/var/lib/roomy",),
         volumes=("/var/lib/containerd", "/var/lib/kubelet"),
     ),
     Machine(
@@ -136,7 +147,7 @@ MACHINES = (
             BIN / "engine" / "ctr": "/usr/local/sbin/ctr",
             BIN / "crictl": "/usr/local/bin",
             BIN / "runc": "/opt/runc",
-            STATE / "images": "/opt/images",
+            STATE / "images" / "node": "/opt/images/node",
         },
         without=(*DOCKER_OF_DEBIAN, "usr/bin/containerd", "usr/bin/ctr", "usr/sbin/runc", *PODMAN_OF_DEBIAN),
         volumes=("/var/lib/containerd",),

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from sandbox import azurite, identities, images, rootfs, toolchain
+from sandbox import azurite, cluster_images, front_images, identities, rootfs, toolchain
 from sandbox.control_groups import hierarchies, remove_groups
 from sandbox.enter import ask, in_network
-from sandbox.layout import BIN, CACHE, KUBECONFIG, LOGS, MACHINES, NAME, STATE
+from sandbox.layout import CACHE, KUBECONFIG, LOGS, MACHINES, NAME, REGISTRIES, STATE
 from sandbox.packages import install_packages
 from sandbox.processes import init_pid, leader_pid, supervisor_command, supervisor_pids
 from sandbox.progress import SandboxError, say, step
@@ -82,8 +82,16 @@ def prepare_tools() -> None:
     install_programs()
     with one_at_a_time(CACHE / "lock"):
         rootfs.ensure()
+        front_images.ensure()
         toolchain.ensure()
         azurite.ensure()
+
+
+def prepare_all_tools() -> None:
+    """The tests' own too."""
+    prepare_tools()
+    with one_at_a_time(CACHE / "lock"):
+        toolchain.build_missing(toolchain.TEST_TOOLS)
 
 
 @contextlib.contextmanager
@@ -113,7 +121,7 @@ def start() -> None:
             INOTIFY_INSTANCES.write_text(str(MANY_INSTANCES))
     LOGS.mkdir(parents=True, exist_ok=True)
     identities.write(STATE / "keys", KUBECONFIG)
-    write_cluster_images(STATE / "images")
+    cluster_images.write(STATE / "images")
     with (LOGS / "supervisor.log").open("wb") as log:
         subprocess.Popen(
             # --kill-child: should unshare itself be killed, its child goes too.
@@ -132,26 +140,6 @@ def start() -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def write_cluster_images(folder: Path) -> None:
-    """The two images that the cluster starts with; the registry's has the userland of the official one (a shell, df)."""
-    pause = images.layer([images.Entry(path="pause", data=(BIN / "pause" / "pause").read_bytes(), mode=0o755)])
-    images.write_archive(
-        folder / "pause.tar", "registry.k8s.io/pause:3.10", images.Image(layers=(pause,), entrypoint=("/pause",))
-    )
-    roots = (rootfs.ROOTFS / "etc/ssl/certs/ca-certificates.crt").read_bytes() + (STATE / "keys/ca.crt").read_bytes()
-    registry = images.layer(
-        [
-            images.Entry(path="bin/registry", data=(BIN / "registry" / "registry").read_bytes(), mode=0o755),
-            images.Entry(path="etc/ssl/certs/ca-certificates.crt", data=roots),
-        ]
-    )
-    shell = images.shell_layer(rootfs.ROOTFS / "bin/busybox")
-    image = images.Image(
-        layers=(shell, registry), entrypoint=("registry",), command=("serve", "/etc/distribution/config.yml")
-    )
-    images.write_archive(folder / "registry.tar", "docker.io/library/registry:3.1.2", image)
 
 
 def await_ready() -> None:
@@ -186,12 +174,17 @@ def seed_hub() -> None:
         "the hub",
         lambda: (
             answers("hub", "curl", "-sf", "http://127.0.0.1:5001/v2/")
-            and answers("hub", "curl", "-sf", "http://127.0.0.1:9000/stats")
+            and all(answers("hub", "curl", "-sf", f"http://127.0.0.1:{port}/stats") for port in REGISTRIES.values())
         ),
     )
+    push_to_hub()
+
+
+def push_to_hub(*arguments: str) -> None:
+    """What hub_content.py pushes; its arguments are told there."""
     leader = leader_pid("hub")
     command = ["nsenter", "--target", str(leader), "--net", "--", sys.executable, "-m", "sandbox.hub_content"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def node_is_ready() -> bool:
@@ -250,5 +243,5 @@ def stop() -> None:
     while supervisor_pids():
         time.sleep(0.1)
     remove_groups(NAME)
-    for leftover in ("pulumi", "keys", "images", "azure", "pulumi-home"):
+    for leftover in ("pulumi", "keys", "images", "azure", "disk", "pulumi-home"):
         shutil.rmtree(STATE / leftover, ignore_errors=True)

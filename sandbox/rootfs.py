@@ -1,9 +1,13 @@
-"""The Debian root that every machine of the sandbox lies over, made once with mmdebstrap from the host's own sources."""
+"""Debian roots, made once with mmdebstrap from the host's own sources: that which every machine of the sandbox lies over."""
 
+import contextlib
 import hashlib
+import platform
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sandbox.layout import CACHE, LOGS
@@ -23,6 +27,7 @@ PACKAGES = (
     "etcd-client",
     "etcd-server",
     "iproute2",
+    "ipset",
     "iptables",
     "kmod",
     "openssh-server",
@@ -30,6 +35,7 @@ PACKAGES = (
     "procps",
     "python3",
     "python3-aiohttp",
+    "skopeo",
     "sudo",
     "systemd",
     "systemd-sysv",
@@ -85,30 +91,56 @@ def ensure() -> None:
 def make(log: Path) -> None:
     partial = ROOTFS.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    CACHE.mkdir(parents=True, exist_ok=True)
+    bootstrap(
+        SUITE,
+        partial,
+        [
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            f'--customize-hook=chroot "$1" systemctl disable {" ".join(IDLE_UNITS)}',
+            f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED_UNITS)}',
+            '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf',
+        ],
+        log,
+    )
+    partial.rename(ROOTFS)
+
+
+def bootstrap(suite: str, target: Path, options: Sequence[str], log: Path) -> None:
+    """A root without manuals, as a folder or a tar archive."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output, tempfile.NamedTemporaryFile("w", prefix="docker-cache-apt-") as settings:
         # What the host's apt needs to reach its sources (a proxy, clocks that are off), mmdebstrap's needs too.
         settings.write(
             subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
         )
         settings.flush()
-        subprocess.run(
-            [
-                "mmdebstrap",
-                "--variant=minbase",
-                f"--aptopt={settings.name}",
-                f"--include={','.join(PACKAGES)}",
-                "--dpkgopt=path-exclude=/usr/share/man/*",
-                "--dpkgopt=path-exclude=/usr/share/doc/*",
-                f'--customize-hook=chroot "$1" systemctl disable {" ".join(IDLE_UNITS)}',
-                f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED_UNITS)}',
-                '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf',
-                SUITE,
-                str(partial),
-                *(source for source in SOURCES_LISTS if Path(source).is_file()),
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
-    partial.rename(ROOTFS)
+        with sources_of(suite) as sources:
+            subprocess.run(
+                [
+                    "mmdebstrap",
+                    f"--aptopt={settings.name}",
+                    "--dpkgopt=path-exclude=/usr/share/man/*",
+                    "--dpkgopt=path-exclude=/usr/share/doc/*",
+                    *options,
+                    suite,
+                    str(target),
+                    *sources,
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+
+
+@contextlib.contextmanager
+def sources_of(suite: str) -> Iterator[list[str]]:
+    """The host's lists of sources, with the suite in the place of the host's own."""
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME", suite)
+    with tempfile.TemporaryDirectory(prefix="docker-cache-sources-") as folder:
+        lists = []
+        for source in (Path(name) for name in SOURCES_LISTS):
+            if source.is_file():
+                lists.append(Path(folder) / source.name)
+                lists[-1].write_text(re.sub(rf"\b{re.escape(own)}\b", suite, source.read_text()))
+        yield [str(file) for file in lists]

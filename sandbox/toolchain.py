@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ KUBERNETES_VERSION = "v1.34.2"
 ENGINE_VERSION = "29.0.0-beta.24"
 DOCKER_VERSION = "29.9.3"
 CRICTL_VERSION = "1.34.0"
+NODE_EXPORTER_VERSION = "1.9.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,31 @@ MACHINE_TOOLS = (
         flags=("-gcflags", "github.com/docker/cli/...=-lang=go1.25"),
         link=f"-X github.com/docker/cli/cli/version.Version={DOCKER_VERSION}",
     ),
+    Build(
+        module="node-exporter",
+        commands={"node_exporter": "github.com/prometheus/node_exporter"},
+        link=f"-X github.com/prometheus/common/version.Version={NODE_EXPORTER_VERSION}",
+    ),
+    Build(module="regctl", commands={"regctl": "github.com/regclient/regclient/cmd/regctl"}),
 )
+
+PROMETHEUS = Build(
+    module="prometheus",
+    commands={
+        "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+        "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+    },
+    flags=("-tags", "remove_all_sd,enable_kubernetes_sd"),
+)
+"""Of what it can discover targets by, Kubernetes alone."""
+CONFORMANCE = Build(
+    module="conformance", commands={"conformance": "github.com/opencontainers/distribution-spec/conformance"}
+)
+KUBE_ROUTER = Build(
+    module="kube-router", commands={"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"}
+)
+TEST_TOOLS = (PROMETHEUS, CONFORMANCE, KUBE_ROUTER)
+"""What tests alone need: `make tools` builds them with the others, `make up` does not."""
 
 
 def official_pulumi() -> Path | None:
@@ -137,7 +163,10 @@ def pulumi_folders() -> list[Path]:
 
 def ensure() -> None:
     """Build what is missing. A finished build is never done again while its inputs stay the same."""
-    wanted = MACHINE_TOOLS if official_pulumi() else (*MACHINE_TOOLS, LANGUAGE_HOST, PULUMI)
+    build_missing(MACHINE_TOOLS if official_pulumi() else (*MACHINE_TOOLS, LANGUAGE_HOST, PULUMI))
+
+
+def build_missing(wanted: Iterable[Build]) -> None:
     missing = [build for build in wanted if not build.is_built()]
     if not missing:
         return

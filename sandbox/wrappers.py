@@ -6,7 +6,7 @@ import sys
 
 from sandbox import pulumi_run, toolchain
 from sandbox.enter import in_machine, in_network
-from sandbox.layout import KUBECONFIG
+from sandbox.layout import KUBECONFIG, REGISTRIES
 from sandbox.progress import SandboxError
 
 
@@ -21,10 +21,13 @@ def run_kubectl(arguments: list[str]) -> int:
 
 
 def upstream_stats(arguments: list[str]) -> int:
-    if arguments not in ([], ["--reset"]):
-        raise SandboxError("usage: sandbox/upstream-stats [--reset]")
-    method, path = ("POST", "reset") if arguments else ("GET", "stats")
-    return replace_process(in_machine("hub", ["curl", "-sSf", "-X", method, f"http://127.0.0.1:9000/{path}"]))
+    rest = [argument for argument in arguments if argument != "--reset"]
+    host = rest[1] if rest[:1] == ["--of"] and len(rest) > 1 else "docker.io"
+    if rest not in ([], ["--of", host]) or host not in REGISTRIES:
+        raise SandboxError(f"usage: sandbox/upstream-stats [--of {'|'.join(REGISTRIES)}] [--reset]")
+    method, path = ("GET", "stats") if rest == arguments else ("POST", "reset")
+    url = f"http://127.0.0.1:{REGISTRIES[host]}/{path}"
+    return replace_process(in_machine("hub", ["curl", "-sSf", "-X", method, url]))
 
 
 def replace_process(command: list[str]) -> int:
