@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,8 @@ from sandbox.processes import init_pid
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ("pai-worker1", "pai-worker2")
+CONNECT_FAILED, TIMED_OUT = 7, 28
+"""Exit statuses of curl; what ends TLS answers plain http in some other way."""
 LEFT_OUT = pytest.StashKey[list[str]]()
 
 
@@ -100,16 +103,33 @@ class Sandbox:
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout.strip()
 
-    def upstream(self) -> dict[str, int]:
-        counters: dict[str, int] = json.loads(run([str(ROOT / "sandbox/upstream-stats")]).stdout)
+    def upstream(self, host: str = "docker.io") -> dict[str, int]:
+        counters: dict[str, int] = json.loads(run([str(ROOT / "sandbox/upstream-stats"), "--of", host]).stdout)
         return counters
 
-    def reset_upstream(self) -> None:
-        assert run([str(ROOT / "sandbox/upstream-stats"), "--reset"]).returncode == 0
+    def reset_upstream(self, host: str = "docker.io") -> None:
+        assert run([str(ROOT / "sandbox/upstream-stats"), "--of", host, "--reset"]).returncode == 0
 
     def empty_store(self) -> None:
-        """Forget every image that the registry has on the default path, as before its first pull."""
+        """Forget every image that the registry has on the default path, as before its first pull, and that the front has."""
         self.on("pai-master", "rm", "-rf", "/var/lib/registry/docker")
+        self.forget_what_is_hot()
+
+    def forget_what_is_hot(self) -> None:
+        """Another front: it has nothing in its own store yet."""
+        if self.kubectl("get", "deployments", "-l", "app.kubernetes.io/name=docker-cache-front", "-o", "name"):
+            self.kubectl("delete", "pods", "-l", "app.kubernetes.io/name=docker-cache-front", "--grace-period=1")
+            self.kubectl("rollout", "status", "deployment/docker-cache-front", "--timeout=120s")
+            self.await_entries()
+
+    def await_entries(self) -> None:
+        """A front that is ready is reached once kube-proxy has learned of it: until then docker would go to the hub."""
+        path = "jsonpath={.items[*].spec.ports[*].nodePort}"
+        ports = self.kubectl("get", "services", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", path).split()
+        for port in ports:
+            ask = ("curl", "-s", "-m", "3", "-o", "/dev/null", f"http://10.30.0.10:{port}/v2/")
+            answers = lambda ask=ask: self.try_on("pai-master", *ask).returncode not in {CONNECT_FAILED, TIMED_OUT}  # noqa: E731
+            wait_until(answers, f"port {port} answers")
 
     def pull_anew(self, machine: str, image: str) -> None:
         """Pull with nothing of the image on the node."""
@@ -125,12 +145,26 @@ class Sandbox:
     def docker_pid(self, machine: str) -> str:
         return self.on(machine, "cat", "/var/run/docker.pid")
 
-    def pod(self) -> str:
-        """The registry's pod; one that is on its way out does not count."""
-        found = self.kubectl("get", "pods", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", "json")
+    def pod(self, name: str = "docker-cache-registry") -> str:
+        """Docker Hub's registry's pod, or that of another Deployment; one that is on its way out does not count."""
+        found = self.kubectl("get", "pods", "-l", f"app.kubernetes.io/name={name}", "-o", "json")
         pods = [pod["metadata"] for pod in json.loads(found)["items"]]
-        (name,) = [pod["name"] for pod in pods if "deletionTimestamp" not in pod]
-        return str(name)
+        upstreams = ("docker.io", None)
+        (made,) = [
+            pod["name"]
+            for pod in pods
+            if "deletionTimestamp" not in pod and pod["labels"].get("docker-cache/upstream") in upstreams
+        ]
+        return str(made)
+
+    def node_ports(self) -> list[str]:
+        """The Services that nodes come by."""
+        found = self.kubectl("get", "services", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", "json")
+        services = json.loads(found)["items"]
+        return [service["metadata"]["name"] for service in services if service["spec"]["type"] == "NodePort"]
+
+    def front(self) -> str:
+        return self.pod("docker-cache-front")
 
 
 def dev_nodes(*names: str) -> list[dict[str, object]]:
@@ -154,6 +188,13 @@ def prove(settings: Mapping[str, object], nodes: Sequence[str]) -> list[Result]:
     results = [Result(**item) for item in json.loads(proof.stdout)]
     assert list(dict.fromkeys(result.node for result in results)) == list(nodes)
     return results
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"gave up waiting: {what}"
+        time.sleep(1)
 
 
 def run(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from sandbox import azure_account
 from sandbox.enter import in_network
 from sandbox.layout import AZURE_ACCOUNT, AZURE_BLOB_SERVICE, AZURE_STATE, CA
 from sandbox.lifecycle import azurite_answers, wait_for
-from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox
+from tests.end_to_end.conftest import ROOT, WORKERS, Sandbox, wait_until
 
 BLOBS = """
 import json, sys
@@ -75,7 +75,8 @@ def ask_store(container: str, script: str) -> list[str]:
 
 @pytest.fixture(scope="module", name="azure")
 def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
-    azure = sandbox.with_stack("dev-azure-test", **azure_keys() | {"docker_cache_azure_container_name": CONTAINER})
+    keys = {"docker_cache_azure_container_name": CONTAINER, "docker_cache_upstreams": ["quay.io"]}
+    azure = sandbox.with_stack("dev-azure-test", **azure_keys() | keys)
     azure.up()
     yield azure
     azure.destroy()
@@ -97,23 +98,33 @@ def test_pulls_land_as_blobs_in_the_container(azure: Sandbox) -> None:
     assert azure.outputs()["storage"] == f"azure:sandboxcache/{CONTAINER}"
 
 
+def test_another_upstreams_images_lie_below_its_name_in_the_same_container(azure: Sandbox) -> None:
+    azure.reset_upstream("quay.io")
+    url = "http://10.30.0.10:30500/v2/team/app/manifests/1?ns=quay.io"
+    azure.on("pai-worker1", "curl", "-sf", "-o", "/dev/null", url)
+    assert azure.upstream("quay.io")["manifest_gets"] == 1
+    below = f"{CONTAINER}/quay.io/docker/registry/v2/repositories/"
+    wait_until(lambda: any(name.startswith(f"{below}team/app/") for name in blobs()), "it is stored")
+    assert not [name for name in blobs() if name.startswith(f"{CONTAINER}/docker/") and "team/app" in name]
+    assert not [name for name in blobs() if name.startswith(below) and "library/app" in name]
+
+
 def test_a_new_pod_with_an_empty_disk_serves_them_with_the_upstream_stopped(azure: Sandbox) -> None:
     azure.on("hub", "systemctl", "stop", "hub")
     try:
         azure.kubectl("delete", "pod", azure.pod())
         azure.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=120s")
+        azure.forget_what_is_hot()
         azure.pull_anew("pai-worker2", "app:1")
     finally:
         azure.on("hub", "systemctl", "start", "hub")
     wait_until(lambda: "pulling through again" in azure.kubectl("logs", "deployment/docker-cache-registry", "--tail=300"), "it pulls through again")  # fmt: skip
 
 
-def wait_until(is_there: object, what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    assert callable(is_there)
-    while not is_there():
-        assert time.monotonic() < deadline, f"gave up waiting: {what}"
-        time.sleep(1)
+def registry_is_healthy(azure: Sandbox) -> bool:
+    """By its pod's address: the machine itself has no route to a Service's."""
+    address = azure.kubectl("get", "pod", azure.pod(), "-o", "jsonpath={.status.podIP}")
+    return azure.try_on("pai-master", "curl", "-sf", "-m", "5", f"http://{address}:5000/").returncode == 0
 
 
 def test_without_azure_pulls_fall_back_and_all_comes_back_by_itself(azure: Sandbox) -> None:
@@ -126,9 +137,8 @@ def test_without_azure_pulls_fall_back_and_all_comes_back_by_itself(azure: Sandb
     finally:
         azure.on("azurite", "systemctl", "start", "azurite")
         wait_for("Azurite", azurite_answers)
-    entry = "http://10.30.0.10:30500/"
-    answers = lambda: azure.try_on("pai-worker2", "curl", "-sf", "-m", "5", entry).returncode == 0  # noqa: E731
-    wait_until(answers, "the cache is healthy again", seconds=150)
+    wait_until(lambda: registry_is_healthy(azure), "the registry is healthy again")
+    azure.forget_what_is_hot()
     azure.reset_upstream()
     azure.pull_anew("pai-worker2", "app:1")
     assert azure.upstream()["blob_gets"] == 0, "what was stored is served again"
@@ -164,8 +174,9 @@ def renew_a_key_that_is_not_in_use(azure: Sandbox, number: int) -> None:
     """In Azure it changes while the service runs; Azurite has to be started anew for it."""
     azure_account.renew(number)
     wait_for("Azurite", azurite_answers)
+    wait_until(lambda: registry_is_healthy(azure), "the registry is healthy")
+    azure.forget_what_is_hot()
     azure.reset_upstream()
-    wait_until(lambda: azure.try_on("pai-worker2", "curl", "-sf", "-m", "5", "http://10.30.0.10:30500/").returncode == 0, "the cache is healthy")  # fmt: skip
     azure.pull_anew("pai-worker2", "app:2")
     assert azure.upstream()["blob_gets"] == 0, "the renewed key was not the one in use"
 
@@ -185,6 +196,7 @@ def test_what_a_lifecycle_has_deleted_is_fetched_and_stored_anew(azure: Sandbox)
     layers = ask_store(CONTAINER, DELETE_LAYERS)
     assert layers
     assert not set(layers) & set(blobs())
+    azure.forget_what_is_hot()
     for worker in WORKERS:
         azure.pull_anew(worker, "app:1")
     wait_until(
@@ -216,9 +228,12 @@ def test_a_store_that_can_not_be_used_stops_the_update_before_the_registry(
 
 def test_a_missing_container_is_made(azure: Sandbox) -> None:
     azure.up(docker_cache_azure_container_name=f"{CONTAINER}-b")
-    azure.pull_anew("pai-worker1", "app:4")
-    assert [name for name in blobs(f"{CONTAINER}-b") if "library/app" in name]
-    azure.up()
+    try:
+        azure.forget_what_is_hot()
+        azure.pull_anew("pai-worker1", "app:4")
+        wait_until(lambda: any("library/app" in name for name in blobs(f"{CONTAINER}-b")), "it is stored there")
+    finally:
+        azure.up()
 
 
 def test_switching_the_backend_is_one_up_that_says_where_the_data_stays(azure: Sandbox) -> None:
@@ -226,11 +241,13 @@ def test_switching_the_backend_is_one_up_that_says_where_the_data_stays(azure: S
     there = blobs()
     output = azure.up(docker_cache_storage_backend="filesystem")
     assert f"the cached blobs stay in container {CONTAINER} of account sandboxcache" in output
+    azure.forget_what_is_hot()
     azure.pull_anew("pai-worker1", "app:1")
     assert azure.on("pai-master", "find", "/var/lib/registry/docker", "-path", "*library/app*", "-name", "link")
     assert blobs() == there
     output = azure.up()
     assert "released: /var/lib/registry stays with what is in it" in output
+    azure.forget_what_is_hot()
     azure.reset_upstream()
     azure.pull_anew("pai-worker2", "app:1")
     assert azure.upstream()["blob_gets"] == 0, "what was kept on Azure is served again"

@@ -72,6 +72,7 @@ def test_the_cached_images_outlive_the_pod(sandbox: Sandbox) -> None:
     sandbox.kubectl("delete", "pod", old)
     sandbox.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=120s")
     assert sandbox.pod() != old
+    sandbox.forget_what_is_hot()
     sandbox.reset_upstream()
     sandbox.pull_anew("pai-worker1", "app:1")
     assert sandbox.upstream()["manifest_gets"] == 0
@@ -95,6 +96,7 @@ def test_a_full_disk_stops_the_storing_and_not_the_serving(sandbox: Sandbox) -> 
     sandbox.on("pai-master", "fallocate", "--length", "900M", "/var/lib/registry/filler")
     try:
         wait_for_log(sandbox, "serving what is stored, storing nothing")
+        sandbox.forget_what_is_hot()
         sandbox.reset_upstream()
         sandbox.pull_anew("pai-worker2", "app:1")
         assert sandbox.upstream()["blob_gets"] == 0, "what is stored must be served"
@@ -129,6 +131,7 @@ def test_a_pod_that_starts_without_the_upstream_serves_what_is_stored_until_it_i
         sandbox.kubectl("delete", "pod", sandbox.pod())
         sandbox.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=120s")
         wait_for_log(sandbox, "serving what is stored until it can")
+        sandbox.forget_what_is_hot()
         sandbox.pull_anew("pai-worker2", "app:1")
     finally:
         sandbox.on("hub", "systemctl", "start", "hub")

@@ -48,10 +48,11 @@ def test_a_kubelets_pulls_go_through_the_cache_and_one_download_serves_both_vers
     clean.up()
     assert containerd_pid(clean, "pai-master") == master, "with config_path in force nothing is restarted"
     clean.reset_upstream()
-    pull_anew(clean, "pai-master", "app:1")
+    # The worker first: the master has a layer of it already, from the cluster's own images.
+    pull_anew(clean, WORKER, "app:1")
     first = clean.upstream()
     assert first["blob_gets"] > 0, "the cache fetched it from the upstream"
-    pull_anew(clean, WORKER, "app:1")
+    pull_anew(clean, "pai-master", "app:1")
     assert clean.upstream()["blob_gets"] == first["blob_gets"], "the second node's blobs came from the cache"
     clean.destroy()
     for machine, files in before.items():

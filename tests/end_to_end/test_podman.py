@@ -6,13 +6,14 @@ The tests of this file follow one deployment, in order.
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from operations.cache_metrics import Counts, parse
-from rendering.registry import PROXY_METRICS_PORT
+from components.cache_front import ACCESS_LOG
+from operations.cache_metrics import Counts, count, parse_lines
 from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run
 
 STACK = "dev-podman"
@@ -44,9 +45,10 @@ def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
         FILE.unlink()
 
 
-def counted(sandbox: Sandbox) -> Counts:
-    path = f"/api/v1/namespaces/default/pods/{sandbox.pod()}:{PROXY_METRICS_PORT}/proxy/metrics"
-    return parse(sandbox.kubectl("get", "--raw", path) + "\n")
+def counted(sandbox: Sandbox, since: str) -> Counts:
+    """What the front has answered from that line of its log on."""
+    log = sandbox.kubectl("logs", sandbox.front(), "--container", ACCESS_LOG, "--timestamps")
+    return count(request for _, request in parse_lines(log.partition(since)[2] if since else log))
 
 
 def mirrors(sandbox: Sandbox) -> list[str]:
@@ -68,9 +70,10 @@ def crio_pid(sandbox: Sandbox) -> str:
 def pull_anew(sandbox: Sandbox, *pull: str) -> Counts:
     """What the cache has counted of a pull with nothing of the image on the node."""
     sandbox.try_on(NODE, "podman", "image", "rm", "--force", APP)
-    before = counted(sandbox)
+    log = sandbox.kubectl("logs", sandbox.front(), "--container", ACCESS_LOG, "--timestamps", "--tail=1")
     sandbox.on(NODE, *pull, APP)
-    return counted(sandbox).since(before)
+    time.sleep(2)
+    return counted(sandbox, since=log)
 
 
 def test_podman_and_crio_get_the_mirror_and_crio_goes_on_running(on_node: Sandbox) -> None:

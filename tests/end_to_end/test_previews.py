@@ -74,6 +74,10 @@ def test_another_backend_moves_the_store_and_touches_no_node(sandbox: Sandbox) -
     assert steps.pop("docker-cache-store-proof") == ["create"]
     assert steps.pop(FOLDER) == ["delete"]
     assert sorted(steps.pop("docker-cache")) == ["replace", "update"]
+    assert steps.pop("docker-cache-keeper") == ["delete", "delete"], (
+        "the keeper's files and its Service: it keeps files alone"
+    )
+    assert steps.pop("docker-cache-front") == ["update"], "it tells no keeper any more what is asked for"
     assert steps == {}
 
 

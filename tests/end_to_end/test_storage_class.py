@@ -7,6 +7,8 @@ import pytest
 
 from tests.end_to_end.conftest import Sandbox
 
+ENTRY = "http://10.30.0.10:30500"
+VOLUME_FOLDER = "/var/lib/test-volume"
 VOLUME = """\
 apiVersion: v1
 kind: PersistentVolume
@@ -43,6 +45,16 @@ def test_a_storage_class_keeps_the_cache_on_a_claim(sandbox: Sandbox) -> None:
     sandbox.pull_anew("pai-worker1", "app:2")
     stored = sandbox.on("pai-master", "find", "/var/lib/test-volume", "-name", "link", "-path", "*library/app*")
     assert stored, "the volume holds nothing of what was pulled"
+
+
+@pytest.mark.usefixtures("volume")
+def test_the_registries_of_all_upstreams_share_the_claim_and_find_each_other_again(sandbox: Sandbox) -> None:
+    sandbox.up(docker_cache_fs_storage_class="by-hand", docker_cache_fs_size="1Gi", docker_cache_upstreams=["quay.io"])
+    sandbox.on("pai-worker1", "curl", "-sf", "-o", "/dev/null", f"{ENTRY}/v2/quay.io/team/app/manifests/1")
+    assert "team" in sandbox.on("pai-master", "ls", f"{VOLUME_FOLDER}/quay.io/docker/registry/v2/repositories")
+    sandbox.kubectl("delete", "pods", "-l", "app.kubernetes.io/name=docker-cache-registry")
+    for deployment in ("docker-cache-registry", "docker-cache-registry-quay-io"):
+        sandbox.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
 
 
 def claims(sandbox: Sandbox) -> list[str]:

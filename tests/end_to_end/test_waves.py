@@ -51,10 +51,6 @@ def written(sandbox: Sandbox, worker: str) -> str:
     return sandbox.on(worker, "stat", "--format", "%i %Z", DAEMON_JSON)
 
 
-def services(sandbox: Sandbox) -> list[str]:
-    return sandbox.kubectl("get", "services", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", "name").split()
-
-
 def waves(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in result.stdout.splitlines() if line.startswith(("canary: ", "wave "))]
 
@@ -74,7 +70,7 @@ def test_a_failing_canary_leaves_the_others_alone_until_it_is_mended(stack: Sand
     assert "since the canary pai-worker1 failed: mend it, or name another node" in failed.stderr
     assert "docker-cache-30500 stays until all nodes are done" in failed.stderr
     assert written(stack, "pai-worker2") == before["pai-worker2"]
-    assert services(stack) == ["service/docker-cache-30500", "service/docker-cache-30777"]
+    assert stack.node_ports() == ["docker-cache-30500", "docker-cache-30777"]
     nodes = stack.outputs()["nodes"]
     assert isinstance(nodes, dict)
     assert {name: node["state"] for name, node in nodes.items()} == {
@@ -86,7 +82,7 @@ def test_a_failing_canary_leaves_the_others_alone_until_it_is_mended(stack: Sand
     stack.on("pai-worker1", "iptables", "--delete", *NO_SSH)
     make_up(docker_cache_node_port="30777")
     assert [stack.mirrors(worker) for worker in WORKERS] == [[NEW], [NEW]]
-    assert services(stack) == ["service/docker-cache-30777"]
+    assert stack.node_ports() == ["docker-cache-30777"]
 
 
 def test_a_failure_in_a_wave_is_named_and_that_node_alone_is_tried_again(stack: Sandbox) -> None:
@@ -133,10 +129,10 @@ def test_a_new_canary_that_is_away_changes_nothing_for_the_nodes_that_are_there(
     failed = make_up(1, **keys, docker_cache_node_port="30777")
     assert waves(failed) == ["canary: pai-worker9"]
     assert [stack.mirrors(worker) for worker in WORKERS] == [[OLD], [OLD]]
-    assert "service/docker-cache-30500" in services(stack)
+    assert "docker-cache-30500" in stack.node_ports()
     make_up(docker_cache_node_port="30777")
     assert [stack.mirrors(worker) for worker in WORKERS] == [[NEW], [NEW]]
-    assert services(stack) == ["service/docker-cache-30777"]
+    assert stack.node_ports() == ["docker-cache-30777"]
 
 
 def test_after_ctrl_c_nothing_further_begins_and_the_next_run_goes_on(stack: Sandbox) -> None:

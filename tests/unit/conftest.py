@@ -1,6 +1,6 @@
 """Remembers every message that the tests produce, for the test that compares them with docs/errors.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from operations.stacks import OperationError
 from settings import cautions
 from settings.loading import SettingsError
 from tests.unit.messages import remember
+from tests.unit.recording import Recorder, recording
 
 
 def watch_errors(kind: type[Exception]) -> None:
@@ -43,6 +44,12 @@ watch_cautions()
 # A test that is right on a busy machine too has no time limit for each example.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    with recording(monkeypatch) as mocks:
+        yield mocks
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -102,6 +102,8 @@ def test_a_restart_that_is_allowed_is_announced() -> None:
 def test_keys_of_the_cache_beside_a_custom_registry_are_named() -> None:
     (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_fs_claim="kept")
     assert line.endswith("no cache is installed, and docker_cache_fs_claim count for nothing")
+    (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_ttl="30d", docker_cache_fs_max_size="1Ti")
+    assert line.endswith("no cache is installed, and docker_cache_ttl, docker_cache_fs_max_size count for nothing")
 
 
 def test_a_secret_without_encryption_in_the_stacks_file_is_named() -> None:
@@ -126,4 +128,31 @@ def test_what_stays_on_a_forgotten_node_is_said() -> None:
     (line,) = said(docker_cache_forget_nodes='["w1"]')
     assert line.startswith(
         "docker_cache_forget_nodes has w1: nothing connects there, and what docker-cache did there stays"
+    )
+
+
+def test_upstreams_are_warned_of_as_docker_hub_is() -> None:
+    listed = [
+        {"host": "ghcr.io", "username": "robot", "password": "p"},
+        {"host": "plain.example", "url": "http://9.9.9.9"},
+    ]
+    shared, clear, plain = said("docker_cache_upstreams", docker_cache_upstreams=json.dumps(listed))
+    assert shared.startswith("docker_cache_upstreams[ghcr.io].username is set: every image that this user may pull")
+    assert clear.startswith("docker_cache_upstreams[plain.example].url is http://9.9.9.9: over plain http")
+    assert plain.startswith(
+        "docker_cache_upstreams has secrets without encryption, of ghcr.io: `pulumi config set --secret"
+    )
+    (unused,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_upstreams='["ghcr.io"]')
+    assert unused.endswith("no cache is installed, and docker_cache_upstreams count for nothing")
+
+
+def test_allowed_networks_are_held_against_what_the_cache_will_see() -> None:
+    assert said(docker_cache_allowed_cidrs='["10.0.0.0/24"]') == []
+    (line,) = said(docker_cache_allowed_cidrs='["10.0.0.1/32", "fd00::/8"]')
+    assert line.startswith(
+        "docker_cache_allowed_cidrs has no network with the host of w1: unless they pull from other addr"
+    )
+    (line,) = said(docker_cache_allowed_cidrs='["10.0.0.0/24"]', docker_cache_entry="https://cache.example")
+    assert line.startswith(
+        "docker_cache_allowed_cidrs is set, and the entry is https://cache.example: the cache then answers"
     )

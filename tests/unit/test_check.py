@@ -217,6 +217,18 @@ STATE = {
 }  # fmt: skip
 
 
+def test_what_the_last_update_gave_is_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = f"python3 -c 'exec(eval(input()))' mirror {ENTRY} --also 10.0.0.3,10.0.0.4 --upstreams ghcr.io --owner o"
+    resource = {"urn": URN, "inputs": {"create": create}, "outputs": {"stdout": "live: x\n"}}
+    done = subprocess.CompletedProcess([], 0, json.dumps({"deployment": {"resources": [resource]}}), "")
+    monkeypatch.setattr(stacks, "run_quietly", lambda _: done)
+    (node,) = recorded.read(StackName(name="prod")).nodes.values()
+    assert (node.also, node.upstreams) == ("10.0.0.3,10.0.0.4", "ghcr.io")
+    assert node.gives(create.split())
+    assert not node.gives(["mirror", ENTRY, "--upstreams", "ghcr.io"]), "that would take two entries away"
+    assert not node.gives(["mirror", ENTRY, "--also", "10.0.0.3,10.0.0.4"])
+
+
 def test_the_state_tells_which_node_was_given_which_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.CompletedProcess([], 0, json.dumps(STATE), "")
     monkeypatch.setattr(stacks, "run_quietly", lambda _: done)

@@ -1,146 +1,16 @@
 """What the program creates, recorded by mocks: no engine, no cluster."""
 
-import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-import pulumi
-import pulumi_kubernetes as k8s
 import pytest
 import yaml
-from pulumi.runtime.mocks import MockMonitor
 
-from components.arguments import node_mirrors_args, registry_cache_args
-from components.node_mirrors import NodeMirrors
-from components.registry_cache import RegistryCache
-from settings.access import Access, Hop
-from settings.azure import read_account_key
-from settings.cluster import Cluster
-from settings.loading import load
-from settings.model import Settings
-from settings.stack import Stack
-from tests.unit.stacks import BCRYPT, HOST_KEY, HTPASSWD, KUBECONFIG, configuration, node
-
-SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"
-COMMAND = "command:remote:Command"
-LOCAL = "command:local:Command"
-DEPLOYMENT = "kubernetes:apps/v1:Deployment"
-
-
-@dataclass
-class Recorder(pulumi.runtime.Mocks):
-    """Remembers every resource with its inputs, in camel case as the provider gets them."""
-
-    resources: list[pulumi.runtime.MockResourceArgs] = field(default_factory=list)
-    requests: dict[str, Any] = field(default_factory=dict)
-    """Commands with their options, by name: mocks are told of inputs alone."""
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        args.inputs = revealed(args.inputs)
-        self.resources.append(args)
-        outputs = dict(args.inputs)
-        if args.typ.startswith("kubernetes:") and "metadata" in outputs:
-            outputs["metadata"] = {"name": f"{args.name}-made", **outputs["metadata"]}
-        return args.name, {**outputs, "stdout": "done"}
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        if args.token == "azure-native:storage:listStorageAccountKeys":
-            return {"keys": [{"keyName": name, "value": f"{name}-of-azure"} for name in ("key1", "key2")]}, []
-        raise AssertionError(f"{args.token} is called: the program asks no provider")
-
-    def of(self, kind: str) -> list[pulumi.runtime.MockResourceArgs]:
-        return [resource for resource in self.resources if resource.typ == kind]
-
-    def command(self, name: str) -> dict[str, Any]:
-        """Registration is concurrent: the order means nothing."""
-        (inputs,) = [resource.inputs for resource in self.of(COMMAND) if resource.name == name]
-        return dict(inputs)
-
-    def one(self, kind: str) -> dict[str, Any]:
-        (resource,) = self.of(kind)
-        inputs: dict[str, Any] = resource.inputs
-        return inputs
-
-
-def revealed(value: Any) -> Any:
-    """Secrets reach mocks wrapped, with a signature beside the value."""
-    if isinstance(value, dict):
-        return (
-            revealed(value["value"])
-            if SECRET_SIGNATURE in value
-            else {key: revealed(item) for key, item in value.items()}
-        )
-    return [revealed(item) for item in value] if isinstance(value, list) else value
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    mocks = Recorder()
-    register = MockMonitor.RegisterResource
-
-    def remembering(self: MockMonitor, request: Any) -> Any:
-        if request.type == COMMAND:
-            mocks.requests[request.name] = request
-        return register(self, request)  # type: ignore[no-untyped-call]
-
-    monkeypatch.setattr(MockMonitor, "RegisterResource", remembering)
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(mocks, preview=False)
-    yield mocks
-    pulumi.runtime.reset_options()
-
-
-def stack(nodes: list[dict[str, object]] | None = None, /, **keys: str) -> Stack:
-    settings = load(configuration(nodes, **keys).get)
-    assert isinstance(settings, Settings)
-    accesses = [
-        Access(
-            name=item.name,
-            host=item.host,
-            port=item.port or 22,
-            user="root",
-            sudo=bool(item.sudo),
-            host_key=HOST_KEY,
-            private_key="private-key-text",
-        )
-        for item in settings.docker_cache_nodes
-    ]
-    return Stack(
-        settings=settings,
-        cluster=Cluster(kubeconfig=KUBECONFIG, context="prod"),
-        nodes=tuple(access for access in accesses if access.name not in settings.docker_cache_forget_nodes),
-        forgotten=tuple(access for access in accesses if access.name in settings.docker_cache_forget_nodes),
-        azure_account_key=read_account_key(settings, Path(), []),
-    )
-
-
-def create_cache(subject: Stack) -> RegistryCache | None:
-    if subject.settings.docker_cache_custom_registry or subject.cluster is None:
-        return None
-    provider = k8s.Provider("cluster", kubeconfig=subject.cluster.kubeconfig, context=subject.cluster.context)
-    return RegistryCache("docker-cache", registry_cache_args(subject), provider=provider)
-
-
-def deploy(subject: Stack) -> None:
-    """As `__main__.py` does, and wait for everything."""
-
-    def run() -> pulumi.Output[Any]:
-        cache = create_cache(subject)
-        after = pulumi.ResourceOptions(depends_on=[cache] if cache else [])
-        mirrors = NodeMirrors("nodes", node_mirrors_args(subject), after)
-        return pulumi.Output.all(*mirrors.results.values())
-
-    pulumi.runtime.test(run)()  # type: ignore[no-untyped-call]
-
-
-def container(recorder: Recorder) -> dict[str, Any]:
-    only: dict[str, Any] = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]["containers"][0]
-    return only
+from settings.access import Hop
+from tests.unit.recording import COMMAND, DEPLOYMENT, LOCAL, SERVICE, Recorder, container, deploy, stack
+from tests.unit.stacks import BCRYPT, HOST_KEY, HTPASSWD, node
 
 
 def test_each_node_gets_one_command_named_by_its_identity(recorder: Recorder) -> None:
@@ -227,6 +97,22 @@ def test_a_healed_node_gets_another_command_and_no_other_node_does(recorder: Rec
     assert "--generation" not in recorder.command("m1@10.0.0.1:22")["create"]
 
 
+def test_further_entries_and_registries_are_named_in_a_short_line(recorder: Recorder) -> None:
+    nodes = [node("m1", "10.0.0.1", kube_master=True), node("m2", "10.0.0.3", kube_master=True), node("w1", "10.0.0.2")]
+    upstreams = json.dumps([{"host": "ghcr.io"}, {"host": "quay.io"}])
+    deploy(stack(nodes, docker_cache_entries="masters", docker_cache_upstreams=upstreams))
+    assert recorder.command("w1@10.0.0.2:22")["create"].endswith(
+        " mirror http://10.0.0.1:30500 --also 10.0.0.3 --upstreams ghcr.io,quay.io --owner w1@10.0.0.2:22"
+        " --proof hello-world:latest"
+    )
+
+
+def test_each_node_can_be_its_own_entry(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_entries="node"))
+    assert " mirror http://10.0.0.2:30500 --owner w1@" in recorder.command("w1@10.0.0.2:22")["create"]
+    assert " mirror http://10.0.0.1:30500 --owner m1@" in recorder.command("m1@10.0.0.1:22")["create"]
+
+
 def test_a_commands_two_directions_are_readable_lines_and_the_script_comes_by_stdin(recorder: Recorder) -> None:
     deploy(stack())
     command = recorder.command("m1@10.0.0.1:22")
@@ -300,11 +186,11 @@ def test_a_storage_class_makes_a_claim_and_pins_nothing(recorder: Recorder) -> N
     assert spec["strategy"] == {"type": "Recreate"}, "a claim is mounted by one pod at a time"
 
 
-def test_the_service_is_a_nodeport_from_30500_to_5000(recorder: Recorder) -> None:
+def test_the_registry_is_reached_in_the_cluster_alone(recorder: Recorder) -> None:
     deploy(stack())
-    spec = recorder.one("kubernetes:core/v1:Service")["spec"]
-    assert spec["type"] == "NodePort"
-    assert spec["ports"] == [{"name": "registry", "port": 5000, "targetPort": "registry", "nodePort": 30500}]
+    spec = recorder.named(SERVICE, "docker-cache-registry")["spec"]
+    assert "type" not in spec, "nodes come by the front"
+    assert spec["ports"] == [{"name": "registry", "port": 5000, "targetPort": "registry"}]
     assert spec["selector"] == recorder.one(DEPLOYMENT)["spec"]["selector"]["matchLabels"]
 
 
@@ -497,9 +383,9 @@ def test_a_failed_proof_is_made_anew_and_no_pull_comes_to_its_pod(recorder: Reco
     job = recorder.one(JOB)
     assert job["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}, "pulumi would wait for it for ever"
     assert "name" not in job["metadata"], "the old one would have to go first"
-    selector = recorder.one("kubernetes:core/v1:Service")["spec"]["selector"]
     labels = job["spec"]["template"]["metadata"]["labels"]
-    assert not selector.items() <= labels.items()
+    for service in recorder.of(SERVICE):
+        assert not service.inputs["spec"]["selector"].items() <= labels.items()
 
 
 def test_the_role_on_an_account_of_our_own_is_given_time(recorder: Recorder) -> None:
@@ -543,7 +429,7 @@ def test_azure_needs_no_volume_no_folder_and_no_pinning(recorder: Recorder) -> N
         "redirect": {"disable": True},
     }
     pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
-    assert [volume["name"] for volume in pod["volumes"]] == ["configuration"]
+    assert not [volume for volume in pod["volumes"] if {"hostPath", "persistentVolumeClaim"} & volume.keys()]
     assert "affinity" not in pod
     assert not [resource.name for resource in recorder.of(COMMAND) if resource.name.startswith("cache-folder")]
 
@@ -556,20 +442,17 @@ def test_htpasswd_is_enforced_by_both_processes_and_its_file_is_a_secrets(record
         assert auth == {"realm": "docker-cache", "path": "/etc/docker-cache-htpasswd/htpasswd"}
     assert recorder.one("kubernetes:core/v1:Secret")["stringData"] == {"htpasswd": f"alice:{BCRYPT}\n"}
     pod = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]
-    assert pod["volumes"][-1] == {
-        "name": "htpasswd",
-        "secret": {"secretName": "docker-cache-htpasswd-made", "defaultMode": 0o440},
-    }
+    (volume,) = [item for item in pod["volumes"] if item["name"] == "htpasswd"]
+    assert volume["secret"] == {"secretName": "docker-cache-htpasswd-made", "defaultMode": 0o440}
     assert container(recorder)["volumeMounts"][-1]["mountPath"] == "/etc/docker-cache-htpasswd"
     assert BCRYPT not in str(files)
 
 
 def test_another_port_is_another_service_so_that_the_old_one_goes_after_the_nodes(recorder: Recorder) -> None:
     deploy(stack(docker_cache_node_port="30600", docker_cache_namespace="images"))
-    (service,) = recorder.of("kubernetes:core/v1:Service")
-    assert service.name == "docker-cache-30600"
-    assert service.inputs["metadata"]["name"] == "docker-cache-30600"
-    assert service.inputs["metadata"]["namespace"] == "images"
+    metadata = recorder.named(SERVICE, "docker-cache-30600")["metadata"]
+    assert metadata["name"] == "docker-cache-30600"
+    assert metadata["namespace"] == "images"
     assert " mirror http://10.0.0.1:30600 " in recorder.command("w1@10.0.0.2:22")["create"]
 
 
@@ -673,4 +556,5 @@ def test_the_type_tokens_do_not_change(recorder: Recorder) -> None:
         DEPLOYMENT,
         "kubernetes:core/v1:ConfigMap",
         "kubernetes:core/v1:Service",
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
     }, "a changed token replaces every resource below it in stacks that exist"

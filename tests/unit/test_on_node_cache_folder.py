@@ -353,10 +353,45 @@ def test_the_data_is_deleted_where_that_is_asked_for(
     assert run(capsys, "release", path, "--delete-data")[0] == 0, "and may be gone already"
 
 
-@pytest.mark.parametrize("part", ["docker", "docker/registry"])
+def test_other_registries_data_goes_with_it_those_that_are_served_no_more_too(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = base / "cache"
+    folder.remember_made(str(path), made=True)
+    for host in ("", "ghcr.io", "lab-5000", "registry.k8s.io"):
+        (path / host / "docker/registry/v2/blobs").mkdir(parents=True)
+        (path / host / "scheduler-state.json").touch()
+    assert run(capsys, "release", path, "--delete-data") == (0, f"released: {path} was empty, and is removed\n", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["thesis.tex", "ghcr.io/mine", "ghcr.io/docker/containers", "photos", "photos.old/me", "x-y"]
+)
+def test_what_only_looks_like_a_registrys_folder_keeps_the_data(
+    base: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = base / "cache"
+    (path / "ghcr.io/docker/registry/v2/blobs").mkdir(parents=True)
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).touch()
+    status, _, err = run(capsys, "release", path, "--delete-data")
+    assert (status, f"{name!r} and 0 more" in err) == (1, True), "it is named"
+    assert (path / "ghcr.io/docker/registry/v2/blobs").exists(), "nothing is deleted by half"
+
+
+@needs_root
+def test_other_registries_data_changes_hands_with_it(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "cache"
+    blobs = path / "ghcr.io/docker/registry/v2/blobs"
+    blobs.mkdir(parents=True)
+    assert run(capsys, "prepare", path, UID, GID)[0] == 0
+    assert {owner(each) for each in [path, *path.rglob("*")]} == {(UID, GID)}
+
+
+@pytest.mark.parametrize("part", ["docker", "docker/registry", "ghcr.io", "ghcr.io/docker"])
 def test_data_that_lies_behind_a_link_is_not_deleted(base: Path, capsys: pytest.CaptureFixture[str], part: str) -> None:
     path, elsewhere = base / "cache", base / "elsewhere"
-    blob = elsewhere / "docker/registry/v2/blob"
+    blob = elsewhere / part.partition("docker")[0] / "docker/registry/v2/blob"
     blob.mkdir(parents=True)
     (path / part).parent.mkdir(parents=True)
     (path / part).symlink_to(elsewhere / part)

@@ -116,6 +116,30 @@ def test_the_state_of_the_mirror_is_told(
     assert (engine["mirror"], engine["settled"]) == (mirror, settled)
 
 
+def test_docker_has_the_mirror_where_it_has_each_entry(node: StandInNode) -> None:
+    node.apply()
+    (engine,) = report(node, ENTRY, "--also", "10.0.0.2")["engines"]
+    assert (engine["mirror"], engine["settled"]) == ("another", False)
+    node.apply(ENTRY, "--also", "10.0.0.2")
+    (engine,) = report(node, ENTRY, "--also", "10.0.0.2")["engines"]
+    assert (engine["mirror"], engine["settled"]) == ("live", True)
+
+
+def test_one_of_several_entries_that_is_silent_is_a_warning(node: StandInNode) -> None:
+    node.silent = {OTHER}
+    (finding,) = report(node, ENTRY, "--also", "10.0.0.2")["cache"]
+    assert (finding["level"], OTHER in finding["text"]) == ("warning", True), "the other one serves"
+    node.silent = {ENTRY, OTHER}
+    assert [each["level"] for each in report(node, ENTRY, "--also", "10.0.0.2")["cache"]] == ["error", "error"]
+
+
+def test_each_entry_that_a_proxy_is_asked_for_is_named(node: StandInNode) -> None:
+    proxied(node)
+    found = errors_of(report(node, ENTRY, "--also", "10.0.0.2,10.0.0.3"))
+    named = [host for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3") if any(f"add {host} to" in line for line in found)]
+    assert named == ["10.0.0.1", "10.0.0.3"], "the second is in NO_PROXY"
+
+
 @pytest.mark.parametrize(
     ("story", "mirror"),
     [(untouched, "absent"), (applied, "live"), (taken_out, "changed"), (by_the_administrator, "absent")],
@@ -275,6 +299,17 @@ def test_what_may_disappoint_is_a_warning(node: StandInNode, disk: SimpleNamespa
     assert report(node, ENTRY)["findings"] == []
 
 
+def test_docker_is_told_to_be_for_docker_hub_alone(node: StandInNode) -> None:
+    (caution,) = [
+        each for each in report(node, ENTRY, "--upstreams", "ghcr.io,quay.io")["findings"] if "alone" in each["text"]
+    ]
+    assert words(caution) == (
+        "docker has mirrors for Docker Hub alone: images of ghcr.io, quay.io do not come through the cache; pull them by its own "
+        "name, 10.0.0.1:30500/ghcr.io/…, where they should"
+    )
+    assert caution["level"] == "warning"
+
+
 def test_who_is_not_root_is_told_so(node: StandInNode) -> None:
     node.uid = 1000
     found = report(node, ENTRY)
@@ -339,6 +374,38 @@ def test_containerd_tells_the_same_states(
     assert [(each["mirror"], each["settled"]) for each in left_out] == ([] if left == "absent" else [(left, False)]), (
         "an engine that is left out of those that get the mirror is to have nothing of ours"
     )
+
+
+def one_of_them_removed(node: ContainerdNode) -> None:
+    node.apply(ENTRY, "--upstreams", "ghcr.io")
+    (node.folder.parent / "ghcr.io/hosts.toml").unlink()
+
+
+def one_of_them_by_the_administrator(node: ContainerdNode) -> None:
+    node.write(node.folder.parent / "ghcr.io/hosts.toml", f'[host."{ENTRY}"]\n')
+    node.apply(ENTRY, "--upstreams", "ghcr.io")
+
+
+@pytest.mark.parametrize(
+    ("story", "words", "mirror", "settled"),
+    [
+        (lambda node: node.apply(ENTRY, "--upstreams", "ghcr.io"), ["--upstreams", "ghcr.io"], "live", True),
+        (one_of_them_by_the_administrator, ["--upstreams", "ghcr.io"], "live", True),
+        (one_of_them_removed, ["--upstreams", "ghcr.io"], "changed", False),
+        (lambda node: node.apply(), ["--upstreams", "ghcr.io"], "another", False),
+        (lambda node: node.apply(ENTRY, "--upstreams", "ghcr.io"), [], "live", False),
+        (lambda node: node.apply(), ["--also", "10.0.0.2"], "another", False),
+        (lambda node: node.apply(ENTRY, "--also", "10.0.0.2"), ["--also", "10.0.0.2"], "live", True),
+        (lambda _: None, ["--upstreams", "ghcr.io"], "absent", False),
+    ],
+)
+def test_containerd_has_the_mirror_where_each_registry_has_each_entry(
+    containerd: ContainerdNode, story: Callable[[ContainerdNode], None], words: list[str], mirror: str, settled: bool
+) -> None:
+    story(containerd)
+    with containerd.in_effect():
+        (engine,) = check.report([ENTRY, *words], containerd.places)["engines"]
+    assert (engine["mirror"], engine["settled"]) == (mirror, settled)
 
 
 def test_a_containerd_that_would_ask_the_mirror_through_its_proxy_is_refused(containerd: ContainerdNode) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from on_node import address, containerd, containerd_config, docker, hosts_toml, mirror, owned, payload, places, tools
-from on_node.address import parse_entry
+from on_node.address import parse_entry, parse_mirror
 from on_node.engine import Change, Engine, Options, Said
 from on_node.errors import Trouble
 from on_node.files import digest
@@ -308,6 +308,72 @@ def test_the_folder_is_that_of_the_file_that_containerd_reads(new_node: Callable
     assert not node.folder.exists(), "the first folder would have hidden the second"
 
 
+# --- several registries and several entries ---
+
+
+def test_each_registry_has_a_file_of_its_own_and_goes_without_a_trace(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    before = node.files(), node.folders()
+    node.apply(ENTRY, "--upstreams", "ghcr.io,lab.example:5000")
+    certs = node.folder.parent
+    assert sorted(path.name for path in certs.iterdir()) == ["docker.io", "ghcr.io", "lab.example:5000"]
+    assert {(path / "hosts.toml").read_text() for path in certs.iterdir()} == {BLOCK}, "containerd says ns= by itself"
+    assert "nothing touched" in node.apply(ENTRY, "--upstreams", "ghcr.io,lab.example:5000")
+    node.apply(ENTRY, "--upstreams", "ghcr.io")
+    assert sorted(path.name for path in certs.iterdir()) == ["docker.io", "ghcr.io"], (
+        "one that is no longer served goes"
+    )
+    node.remove()
+    assert (node.files(), node.folders()) == before
+
+
+def test_a_folder_with_underlines_for_the_port_is_the_one_that_containerd_reads(
+    new_node: Callable[..., StandInNode],
+) -> None:
+    node = new_node()
+    theirs = node.folder.parent / "lab.example_5000_/hosts.toml"
+    node.write(theirs, THEIRS)
+    node.apply(ENTRY, "--upstreams", "lab.example:5000")
+    assert theirs.read_text() == THEIRS.replace("[host", BLOCK + "[host", 1)
+    assert not (node.folder.parent / "lab.example:5000").exists()
+
+
+def test_hosts_for_all_registries_go_with_ours_into_each_folder(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    default = node.folder.parent / "_default/hosts.toml"
+    node.write(default, '[host."https://m.example"]\n')
+    node.apply(ENTRY, "--upstreams", "ghcr.io")
+    for name in ("docker.io", "ghcr.io"):
+        assert (node.folder.parent / name / "hosts.toml").read_text() == BLOCK + '[host."https://m.example"]\n'
+    assert default.read_text() == '[host."https://m.example"]\n'
+
+
+def test_an_entry_that_is_there_for_all_registries_is_not_written_twice(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.write(node.folder.parent / "_default/hosts.toml", f'[host."{ENTRY}"]\n')
+    assert "nothing touched" in node.apply(), "twice in one file, containerd would read none of it"
+    assert not node.folder.exists()
+
+
+def test_entries_are_asked_in_their_order(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    said = node.apply(ENTRY, "--also", "10.0.0.2,10.0.0.3")
+    hosts = re.findall(r'\[host\."(.*?)"\]', node.hosts.read_text())
+    assert hosts == [ENTRY, OTHER, "http://10.0.0.3:30500"]
+    assert said.startswith(f"live: mirror {ENTRY} or {OTHER} or http://10.0.0.3:30500, containerd")
+    node.apply()
+    assert node.hosts.read_text() == BLOCK
+
+
+def test_an_entry_of_the_administrators_own_stays_behind_those_that_he_lacks(
+    new_node: Callable[..., StandInNode],
+) -> None:
+    node = new_node()
+    node.write(node.hosts, f'[host."{ENTRY}"]\n')
+    node.apply(ENTRY, "--also", "10.0.0.2")
+    assert node.hosts.read_text() == BLOCK.replace(ENTRY, OTHER) + f'[host."{ENTRY}"]\n'
+
+
 # --- config_path missing ---
 
 
@@ -436,7 +502,7 @@ def test_beside_docker_containerd_counts_where_the_kubelet_uses_it(
     file.write_text(settings_text)
     node.process(400, "some", *words, *(["--config", str(file)] if settings_text else []))
     with node.in_effect():
-        change = containerd.prepare(node.places, parse_entry(ENTRY), OPTIONS)
+        change = containerd.prepare(node.places, parse_mirror(parse_entry(ENTRY), None, None), OPTIONS)
     assert (change is not None) == counts
 
 
@@ -590,7 +656,7 @@ FILES = st.builds(lambda head, lines, end: head + "\n".join(lines) + end, st.sam
 @settings(max_examples=200, deadline=None)
 @given(text=FILES)
 def test_our_block_can_be_taken_out_of_any_file_again(text: str) -> None:
-    block = hosts_toml.mirror_block(parse_entry(ENTRY), None, dial_timeout=False)
+    block = hosts_toml.mirror_block([parse_entry(ENTRY)], None, dial_timeout=False)
     written = hosts_toml.with_mirror(text.encode(), block, "f")
     left = owned.without_block(written)
     assert left is not None

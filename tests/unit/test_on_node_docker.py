@@ -114,6 +114,7 @@ class StandInNode:
         self.config.parent.mkdir(parents=True)
         self.argv = ["/usr/bin/dockerd", "-H", "fd://", "--config-file", str(self.config)]
         self.cache: tuple[str | None, bool] = (None, True)
+        self.silent: set[str] = set()
         self.validates: tuple[int, str] | None = None
         self.installed, self.uid, self.steps, self.kill_at = True, 0, 0, 0
         self.service = ""
@@ -173,6 +174,9 @@ class StandInNode:
         assert (pid, number) == (self.docker.pid, signal.SIGHUP), "docker may be reloaded, and nothing else"
         self.docker.reload()
 
+    def probe(self, url: str, *_: object) -> tuple[str | None, bool]:
+        return ("no route to host", True) if url[: -len("/v2/")] in self.silent else self.cache
+
     @contextmanager
     def in_effect(self) -> Iterator[None]:
         now = [0.0]
@@ -182,7 +186,7 @@ class StandInNode:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tools, "run_tool", self.tool)
-            patch.setattr(address, "probe", lambda *_: self.cache)
+            patch.setattr(address, "probe", self.probe)
             patch.setattr(time, "sleep", sleep)
             patch.setattr(time, "monotonic", lambda: now[0])
             patch.setattr(os, "geteuid", lambda: self.uid)
@@ -277,6 +281,33 @@ def test_a_generation_says_nothing_to_the_node(new_node: Callable[..., StandInNo
     node = new_node("{}")
     node.apply()
     assert "nothing touched" in node.apply(ENTRY, "--generation", "3"), "it only makes the command another one"
+
+
+def test_several_entries_come_first_in_their_order_and_go_again(new_node: Callable[..., StandInNode]) -> None:
+    content = '{"registry-mirrors": ["https://m.example", "http://10.0.0.3:30500"]}'
+    node = new_node(content)
+    words = ("--also", "10.0.0.2,10.0.0.3", "--upstreams", "ghcr.io")
+    said = node.apply(ENTRY, *words)
+    assert node.doc()["registry-mirrors"] == [ENTRY, OTHER, "https://m.example", "http://10.0.0.3:30500"], (
+        "the administrator's own keeps its place, and docker knows of Docker Hub alone"
+    )
+    assert node.doc()["insecure-registries"] == ["10.0.0.1:30500", "10.0.0.2:30500", "10.0.0.3:30500"]
+    assert said.startswith(f"live: mirror {ENTRY} or {OTHER} or http://10.0.0.3:30500, docker")
+    assert "nothing touched" in node.apply(ENTRY, *words)
+    node.apply(ENTRY, "--also", "10.0.0.3")
+    assert node.doc()["insecure-registries"] == ["10.0.0.1:30500", "10.0.0.3:30500"], "one that left is gone"
+    node.remove()
+    assert node.raw() == content.encode()
+
+
+def test_one_entry_that_answers_is_enough(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.silent = {ENTRY, OTHER}
+    said = node.refused("mirror", ENTRY, "--also", "10.0.0.2")
+    assert f"{ENTRY}/v2/: no route to host" in said
+    assert f"{OTHER}/v2/: no route to host" in said
+    node.silent = {ENTRY}
+    assert node.apply(ENTRY, "--also", "10.0.0.2").startswith("live")
 
 
 def test_a_second_apply_touches_nothing(new_node: Callable[..., StandInNode]) -> None:
@@ -1388,7 +1419,7 @@ def test_rendering_keeps_the_document_in_any_style(content: bytes, model: bytes 
 @given(content=FILES, url=st.sampled_from([ENTRY, OTHER, "https://m:1"]))
 def test_withdrawing_what_was_planned_gives_the_document_back(content: bytes, url: str) -> None:
     doc = daemon_json.parse_document(content, "f")
-    plan = daemon_json.plan_apply(content, doc, None, address.parse_entry(url), "f")
+    plan = daemon_json.plan_apply(content, doc, None, [address.parse_entry(url)], "f")
     record = {"owned": plan.owned, "brought": plan.brought}
     wanted = daemon_json.without(doc, daemon_json.predecessors(doc, url))
     assert daemon_json.withdraw(plan.doc, record) == wanted, "an edited file loses our entries and nothing else"
@@ -1562,7 +1593,7 @@ def test_a_cache_that_starts_slowly_is_waited_for(new_node: Callable[..., StandI
     tries = iter([("refused", False), ("HTTP status 503", False), (None, True)])
     with node.in_effect():
         address.probe = lambda *_: next(tries)
-        assert address.check_cache(node.places, address.parse_entry(ENTRY)) == [], "the third try counts"
+        assert address.check_entry(node.places, address.parse_entry(ENTRY)) == [], "the third try counts"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class StandInNode:
         self.tools = {"podman": "podman version 4.3.1\n"}
         self.cache: tuple[str | None, bool] = (None, True)
         self.podman_fails = ""
+        self.hidden: set[str] = set()
         self.steps, self.kill_at = 0, 0
         self.crio: list[str] | None = None
         self.ticks, self.reloads, self.dies, self.obedient, self.logs, self.refuses = 0, 0, False, True, True, False
@@ -71,14 +72,14 @@ class StandInNode:
         self.tools["crio"] = "crio version 1.34.0\nGitCommit: x\n"
         self.crio = self.mirrors()
 
-    def mirrors(self) -> list[str]:
-        """docker.io's mirrors as containers/image reads the files: of the files the last, in it the first."""
+    def mirrors(self, upstream: str = "docker.io") -> list[str]:
+        """A registry's mirrors as containers/image reads the files: of the files the last, in it the first."""
         found: list[str] = []
         drop_ins = self.etc / "registries.conf.d"
         names = sorted(drop_ins.glob("*.conf")) if drop_ins.is_dir() else []
         for path in [self.main, *names]:
             for registry in tomllib.loads(path.read_text()).get("registry", []) if path.exists() else []:
-                if (registry.get("prefix") or registry["location"]).rstrip("/") == "docker.io":
+                if (registry.get("prefix") or registry["location"]).rstrip("/") == upstream:
                     found = [each["location"] for each in registry.get("mirror", [])]
                     break
         return found
@@ -89,8 +90,11 @@ class StandInNode:
         if argv[:2] == ["podman", "info"]:
             if self.podman_fails:
                 return 125, "", f"time=x\nError: {self.podman_fails}\n"
-            mirrors = [{"Location": location} for location in self.mirrors()]
-            return 0, json.dumps({"registries": {"docker.io": {"Mirrors": mirrors}} if mirrors else {}}), ""
+            listed = {
+                upstream: {"Mirrors": [{"Location": location} for location in self.mirrors(upstream)]}
+                for upstream in self.shown()
+            }
+            return 0, json.dumps({"registries": listed}), ""
         if argv[0] == "journalctl":
             since = float(argv[-1].lstrip("@"))
             form = argv[argv.index("--output") + 1]
@@ -102,6 +106,10 @@ class StandInNode:
             )
         return 127, "", ""
 
+    def shown(self) -> list[str]:
+        known = ("docker.io", "ghcr.io", "quay.io")
+        return [upstream for upstream in known if upstream not in self.hidden and self.mirrors(upstream)]
+
     def kill(self, pid: int, number: int) -> None:
         assert (pid, number) == (77, signal.SIGHUP), "CRI-O may be reloaded, and nothing else"
         self.reloads += 1
@@ -111,8 +119,11 @@ class StandInNode:
             self.tell('level=error msg="Unable to reload configuration: no such runtime"')
         elif self.obedient and not self.dies:
             self.crio = self.mirrors()
-            listed = " ".join(f"{{Location:{location} Insecure:true}}" for location in self.crio)
-            self.tell(f"Applied new registry configuration: &{{Registries:[{{Prefix:docker.io Mirrors:[{listed}]}}]}}")
+            listed = " ".join(
+                f"{{Prefix:{upstream} Mirrors:[{' '.join(f'{{Location:{each}}}' for each in self.mirrors(upstream))}]}}"
+                for upstream in self.shown()
+            )
+            self.tell(f"Applied new registry configuration: &{{Registries:[{listed}]}}")
 
     def tell(self, line: str) -> None:
         self.log += [(time.time(), line)] if self.logs else []
@@ -250,6 +261,38 @@ def test_mirrors_that_are_written_after_us_count_and_get_ours_before_them(new_no
     assert node.mirrors() == ["own:5000"]
 
 
+def test_other_registries_and_entries_come_and_go_without_a_trace(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node(own=OWN, later='[[registry]]\nlocation = "ghcr.io"\n')
+    before, words = node.files(), ("--also", "10.0.0.2", "--upstreams", "ghcr.io,quay.io")
+    said = node.apply(ENTRY, *words)
+    assert "registries.conf.d written" in said
+    assert node.mirrors() == [HOSTPORT, OTHER_HOSTPORT, "own:5000"]
+    assert node.mirrors("ghcr.io") == [f"{HOSTPORT}/ghcr.io", f"{OTHER_HOSTPORT}/ghcr.io"], "his file has it"
+    assert node.mirrors("quay.io") == [f"{HOSTPORT}/quay.io", f"{OTHER_HOSTPORT}/quay.io"]
+    assert "nothing touched" in node.apply(ENTRY, *words)
+    node.apply(ENTRY, "--upstreams", "quay.io")
+    assert (node.mirrors("ghcr.io"), node.mirrors("quay.io")) == ([], [f"{HOSTPORT}/quay.io"])
+    node.remove()
+    assert node.files() == before
+
+
+def test_podman_has_to_show_each_registry(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.hidden = {"ghcr.io"}
+    assert "`podman info` does not show the mirror" in node.refused("mirror", ENTRY, "--upstreams", "ghcr.io")
+    assert node.apply().startswith("live")
+
+
+def test_crio_has_to_name_each_registry(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    node.start_crio()
+    node.hidden = {"ghcr.io"}
+    del node.tools["podman"]
+    assert f"{HOSTPORT}/ghcr.io is not among them" in node.refused("mirror", ENTRY, "--upstreams", "ghcr.io")
+    node.hidden = set()
+    node.apply(ENTRY, "--upstreams", "ghcr.io")
+
+
 def test_edits_in_a_file_that_holds_our_block_stay(new_node: Callable[..., StandInNode]) -> None:
     node = new_node(own=OWN)
     node.apply()
@@ -355,7 +398,7 @@ def test_a_podman_that_does_not_show_the_mirror_has_its_files_put_back(new_node:
     error = node.refused("mirror", ENTRY)
     assert "taken back: `podman info` fails: Error: loading registries configuration: toml: line 3; mend" in error
     node.podman_fails = ""
-    node.mirrors = list  # type: ignore[method-assign]
+    node.mirrors = lambda *_: []  # type: ignore[method-assign]
     assert "taken back: `podman info` does not show the mirror" in node.refused("mirror", ENTRY)
 
 
@@ -433,7 +476,7 @@ def test_a_crio_that_reads_other_files_than_it_shows_is_found_out(new_node: Call
     node = new_node()
     node.tools.pop("podman")
     node.start_crio()
-    node.mirrors = list  # type: ignore[method-assign]
+    node.mirrors = lambda *_: []  # type: ignore[method-assign]
     error = node.refused("mirror", ENTRY)
     assert f"CRI-O has read its registries anew, and {HOSTPORT} is not among them" in error
 

@@ -73,7 +73,7 @@ def prove(
 ) -> proof.Proof:
     said = "\n".join(lines).replace("MIRROR", mirror.removeprefix("http://"))
     monkeypatch.setattr(tools, "run_tool", lambda argv, _: (0, said if "_PID=42" in argv else "", ""))
-    return proof.prove(node.places, parse_entry(mirror), image, 42, client)
+    return proof.prove(node.places, [parse_entry(mirror)], image, 42, client)
 
 
 def test_the_very_manifest_that_the_mirror_has_is_pulled_and_removed_again(
@@ -147,6 +147,24 @@ def test_a_mirror_that_docker_passes_over_in_silence_is_a_failure(
 ) -> None:
     proven = prove(node, mirror, Client(), lines=["before", line], monkeypatch=monkeypatch)
     assert ("docker passes the mirror over" in str(proven.failure)) == is_failure
+
+
+def test_of_several_entries_the_first_that_has_the_image_counts(
+    node: StandInNode, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        'level=info msg="Attempting next endpoint for pull after error: Get \\"http://127.0.0.1:1/v2/\\": refused"',
+        'level=info msg="Attempting next endpoint for pull after error: received unexpected HTTP status: 503"',
+    ]
+    entries = [parse_entry("http://127.0.0.1:1"), parse_entry(mirror)]
+
+    def proven(*said: str) -> str:
+        text = "\n".join(said).replace("MIRROR", mirror.removeprefix("http://"))
+        monkeypatch.setattr(tools, "run_tool", lambda argv, _: (0, text if "_PID=42" in argv else "", ""))
+        return str(proof.prove(node.places, entries, "hello-world:latest", 42, Client()).failure)
+
+    assert proven(*lines) == "None", "both are said of the entry that does not answer"
+    assert "docker passes the mirror over" in proven(*lines, 'msg="trying next host" error="MIRROR: EOF"')
 
 
 @pytest.mark.parametrize(
@@ -237,5 +255,5 @@ def test_a_client_that_hangs_is_a_failure(node: StandInNode, mirror: str, monkey
         raise Trouble(f"`{words[0]}` gave no answer; look")
 
     monkeypatch.setattr(tools, "run_tool", lambda *_: (0, "", ""))
-    proven = proof.prove(node.places, parse_entry(mirror), "x", 42, hang)
+    proven = proof.prove(node.places, [parse_entry(mirror)], "x", 42, hang)
     assert str(proven.failure).startswith("x can't be pulled: `image` gave no answer")

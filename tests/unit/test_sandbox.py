@@ -1,16 +1,18 @@
 """What of the sandbox can be judged without one."""
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from sandbox import fleet, lifecycle, pulumi_run, toolchain
+from sandbox import cluster_images, fleet, lifecycle, pulumi_run, toolchain
 from sandbox.boot import link_name
+from sandbox.image_index import DOCKER, OCI, Form, Index, zstd_frame
 from sandbox.images import Entry, Image, digest, layer
 from sandbox.layout import FLEET, MACHINES, SOURCES, VENV_BIN
 from sandbox.toolchain import Build
-from settings.model import Node
+from settings.model import Node, Settings
 
 
 def test_an_official_plugin_is_used_each_one_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,18 @@ def test_a_build_is_done_again_only_when_its_inputs_change() -> None:
     assert build.stamp() == Build(module="pause", commands={"pause": "."}).stamp()
     assert build.stamp() != Build(module="pause", commands={"pause": "."}, link="-X a=b").stamp()
     assert build.stamp() != Build(module="registry", commands={"pause": "."}).stamp()
+
+
+def test_the_cluster_has_every_image_that_the_cache_starts_by_default() -> None:
+    defaults = [str(field.default) for key, field in Settings.model_fields.items() if key.endswith("_image")]
+    started = [image for image in defaults if not image.startswith("hello-world")]
+    assert started, "the settings' keys of images have other names now"
+    missing = [
+        image
+        for image in started
+        if not any(there.endswith(f"/{image}") or there == image for there in cluster_images.REFERENCES)
+    ]
+    assert missing == [], "a pod of it would wait for an image that can be pulled from nowhere"
 
 
 def test_what_a_machine_lacks_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +98,23 @@ def test_an_images_manifest_names_what_it_holds() -> None:
     assert content == layer([Entry(path="a", data=b"x"), Entry(path="b", link="a")]), (
         "digests must not change by themselves"
     )
+
+
+@pytest.mark.parametrize("form", [OCI, DOCKER])
+def test_an_index_names_the_manifest_of_each_architecture(form: Form) -> None:
+    index = Index(form=form, images={name: Image(layers=(name.encode(),)) for name in ("amd64", "arm64")})
+    document = json.loads(index.document().text)
+    assert document["mediaType"] == index.document().media_type
+    held = {digest(blob) for blob in index.blobs()}
+    for listed, manifest in zip(document["manifests"], index.manifests().values(), strict=True):
+        assert listed["digest"] == digest(manifest.text)
+        named = json.loads(manifest.text)
+        assert {item["digest"] for item in (named["config"], *named["layers"])} <= held
+
+
+def test_a_zstd_frame_is_raw_blocks_of_which_the_last_says_so() -> None:
+    block = 1 << 17
+    frame = zstd_frame(b"x" * (block + 1))
+    first, last = frame[6:9], frame[9 + block : 12 + block]
+    assert int.from_bytes(first, "little") == block << 3
+    assert int.from_bytes(last, "little") == 1 << 3 | 1

@@ -11,13 +11,15 @@ import pytest
 
 SERVE = Path(__file__).resolve().parents[2] / "in_pod" / "serve.sh"
 PROGRAMS = {
-    # Writes which configuration it was started with; ends at once where the test says that the upstream is away.
+    # Writes which configuration it was started with; ends at once where the test says that the upstream is away, and neither
+    # listens nor ends where it hangs.
     "registry": 'name=$(basename "$2")${REGISTRY_HTTP_ADDR:+ on trial}; echo "start $name" >> "$STAGE/events"\n'
-    'case $2 in *proxy.yml) [ -e "$STAGE/upstream-away" ] && exit 2;; esac\n'
+    'case $2 in *proxy.yml) [ -e "$STAGE/upstream-away" ] && exit 2; [ -e "$STAGE/upstream-hangs" ] && exec /bin/sleep 1000;; esac\n'
     'trap "echo end $name >> $STAGE/events; exit 0" TERM\n'
     "while true; do sleep 0.05; done\n",
     "df": 'echo header; echo "fs 100 0 100 $(cat "$STAGE/used")% /x"\n',
-    "wget": '[ ! -e "$STAGE/upstream-away" ]\n',
+    "wget": 'if [ -e "$STAGE/sick" ]; then echo "wget: server returned error: HTTP/1.1 503 Service Unavailable" >&2; exit 1; fi\n'
+    '[ ! -e "$STAGE/upstream-away" ] && [ ! -e "$STAGE/upstream-hangs" ]\n',
     "sleep": 'exec /bin/sleep "$(case $1 in 5) echo 0.1;; *) echo "$1";; esac)"\n',
     # A minute passes with each look, so that the next try of the upstream is soon.
     "date": 'minutes=$(cat "$STAGE/minutes" 2>/dev/null || echo 0); echo $((minutes + 1)) > "$STAGE/minutes"; echo $((minutes * 60))\n',
@@ -120,6 +122,41 @@ def test_with_the_upstream_away_what_is_stored_is_served_without_a_gap_until_it_
         assert time.monotonic() < deadline, f"the upstream is back and not used: {stage.events()}"
         time.sleep(0.02)
     assert stage.events().count("start proxy.yml") == 2, "at first, and once the upstream was back"
+
+
+def test_an_upstream_that_takes_connections_and_never_answers_is_away_too(stage: Stage) -> None:
+    stage.use(10)
+    (stage.folder / "upstream-hangs").touch()
+    stage.start()
+    deadline = time.monotonic() + SECONDS
+    while not {"start stored.yml", "start proxy.yml on trial"} <= set(stage.events()):
+        assert time.monotonic() < deadline, f"the registry waits for its upstream and serves nothing: {stage.events()}"
+        time.sleep(0.02)
+    (stage.folder / "upstream-hangs").unlink()
+    deadline = time.monotonic() + SECONDS
+    while "end stored.yml" not in stage.events() or stage.events().count("start proxy.yml") < 2:
+        assert time.monotonic() < deadline, f"the upstream answers and is not used: {stage.events()}"
+        time.sleep(0.02)
+
+
+def test_a_storage_that_is_unwell_does_not_make_the_upstream_away(stage: Stage) -> None:
+    stage.use(10)
+    (stage.folder / "sick").touch()
+    stage.start()
+    stage.wait_for(["start proxy.yml"])
+    time.sleep(1)
+    assert stage.events() == ["start proxy.yml"], "503 is an answer"
+
+
+def test_what_an_older_registry_would_stumble_over_is_gone_before_it_starts(stage: Stage) -> None:
+    stage.use(10)
+    (stage.folder / "ghcr.io").mkdir()
+    broken = [stage.folder / "scheduler-state.json", stage.folder / "ghcr.io/scheduler-state.json"]
+    for file in broken:
+        file.touch()
+    stage.start()
+    stage.wait_for(["start proxy.yml"])
+    assert not any(file.exists() for file in broken)
 
 
 def test_it_ends_when_told_to_and_its_registry_with_it(stage: Stage) -> None:

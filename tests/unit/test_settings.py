@@ -50,6 +50,33 @@ def test_the_entry_is_taken_from_the_first_master_of_the_list() -> None:
     assert settings.entry == "http://10.0.0.7:30500"
 
 
+def three_nodes(**keys: str) -> Settings:
+    nodes = [node("w1", "10.0.0.2"), node("m1", "10.0.0.7", kube_master=True), node("m2", "10.0.0.8", kube_master=True)]
+    settings = load(configuration(nodes, **keys).get)
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def test_each_node_gets_the_entries_that_are_asked_for() -> None:
+    first, second = "http://10.0.0.7:30500", "http://10.0.0.8:30500"
+    assert three_nodes().entries == dict.fromkeys(("w1", "m1", "m2"), (first,))
+    masters = three_nodes(docker_cache_entries="masters")
+    assert masters.entries == dict.fromkeys(("w1", "m1", "m2"), (first, second))
+    own = three_nodes(docker_cache_entries="node")
+    assert own.entries == {"w1": ("http://10.0.0.2:30500",), "m1": (first,), "m2": (second,)}
+    assert masters.entry == own.entry == first, "one stands for all where one is shown"
+
+
+def test_a_master_that_is_forgotten_is_no_entry() -> None:
+    settings = three_nodes(docker_cache_entries="masters", docker_cache_forget_nodes='["m1"]')
+    assert settings.entries == dict.fromkeys(("w1", "m2"), ("http://10.0.0.8:30500",))
+
+
+def test_other_registries_are_the_caches_alone() -> None:
+    keys = {"docker_cache_upstreams": '[{"host": "ghcr.io"}, {"host": "lab.example:5000"}]'}
+    assert three_nodes(**keys).mirrored_hosts == ("ghcr.io", "lab.example:5000")
+
+
 @pytest.mark.parametrize("spelling", ["true", "True", "TRUE", "yes", "on"])
 def test_true_is_accepted_in_every_spelling_found_in_the_wild(spelling: str) -> None:
     assert isinstance(load(configuration(enable_docker_cache=spelling).get), Settings)
@@ -142,7 +169,7 @@ def test_a_misspelt_switch_does_not_switch_off_in_silence() -> None:
 
 
 def test_a_key_that_is_nothing_like_ours_is_left_alone() -> None:
-    values = configuration(docker_cache_upstreams="x")
+    values = configuration(flavour_of_the_month="x")
     assert isinstance(load(values.get, values), Settings)
 
 
@@ -238,6 +265,13 @@ def test_no_master_is_needed_where_entry_and_storage_class_are_given() -> None:
     settings = load(configuration([node("w1", "10.0.0.2")], **keys).get)
     assert isinstance(settings, Settings)
     assert settings.entry == "http://10.9.9.9:30500"
+
+
+def test_no_master_is_needed_where_each_node_is_its_own_entry() -> None:
+    keys = {"docker_cache_entries": "node", "docker_cache_fs_storage_class": "nfs"}
+    settings = load(configuration([node("w1", "10.0.0.2"), node("w2", "10.0.0.3")], **keys).get)
+    assert isinstance(settings, Settings)
+    assert settings.entries["w2"] == ("http://10.0.0.3:30500",)
 
 
 def test_a_secrets_value_is_never_shown() -> None:
