@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 
 from rendering import registry
+from settings.upstreams import folder
 from settings.values import size_in_bytes
 
 IN_POD = Path(__file__).resolve().parent.parent / "in_pod"
@@ -56,6 +57,10 @@ class Backend:
     host: str
     address: str
 
+    @property
+    def in_path(self) -> str:
+        return folder(self.host)
+
 
 def files(front: Front) -> dict[str, str]:
     scripts = {name: (IN_POD / name).read_text(encoding="utf-8") for name in (START_SCRIPT, LOG_SCRIPT, DRAIN_SCRIPT)}
@@ -73,8 +78,10 @@ def vcl(front: Front) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    known = backends(front.backends)
     return environment.get_template(f"{VCL}.j2").render(
-        backends=backends(front.backends),
+        backends=known,
+        plain_names="".join(f"|{backend.in_path}" for backend in known if "." not in backend.host),
         allowed_networks=[ipaddress.ip_network(cidr) for cidr in front.allowed_cidrs],
         registry_port=registry.PORT,
         asks_for_credentials=front.has_htpasswd,

@@ -63,6 +63,14 @@ def test_a_registry_with_a_port_is_found_by_a_path_that_podman_can_read() -> Non
     assert "docker.io-" not in text
 
 
+def test_a_registry_without_a_dot_is_found_by_its_path_and_is_never_taken_for_docker_hubs() -> None:
+    text = rendered(backends={"docker.io": CLUSTER_IP, "lab:5000": CLUSTER_IP, "lab.example:5000": CLUSTER_IP})
+    found = re.search(r'X-DC-Path ~ "(\^/v2/\(.+\)/)"', text)
+    assert found
+    names = ["lab-5000", "lab.example-5000", "localhost-5000", "quay.io", "library", "lab-5000-more"]
+    assert [name for name in names if re.match(found[1], f"/v2/{name}/app/")] == names[:4]
+
+
 def test_the_fronts_configuration_is_named_by_the_provider_so_that_a_change_rolls_the_pods(recorder: Recorder) -> None:
     deploy(stack())
     assert "name" not in recorder.named(CONFIG_MAP, FRONT)["metadata"]
