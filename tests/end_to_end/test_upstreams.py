@@ -115,6 +115,16 @@ def test_an_image_of_the_same_name_on_another_registry_is_another_image(cache: S
     assert ask(cache, by_namespace("docker.io", "library/app", of_quay))[0] == "404", "nor is one by digest"
 
 
+@pytest.mark.parametrize("first", ["/v2/org/app/tags/list?n=1&ns=ghcr.io", "/v2/ghcr.io/org/app/tags/list?n=1"])
+def test_the_next_page_of_a_list_is_the_same_registrys(cache: Sandbox, first: str) -> None:
+    form = ("curl", "-s", "-m", "30", "-w", "\\n%header{link}")
+    page, link = cache.on(CLIENT, *form, ENTRY + first).splitlines()[-2:]
+    assert json.loads(page)["tags"] == ["1"]
+    following = link.removeprefix("<").partition(">")[0]
+    assert following.startswith("/v2/ghcr.io/org/app/tags/list?"), "Docker Hub would be asked for it"
+    assert json.loads(cache.on(CLIENT, "curl", "-s", "-m", "30", ENTRY + following))["tags"] == ["2"]
+
+
 def fetched(cache: Sandbox) -> dict[str, int]:
     """HEADs are free, and the cache asks by one what is left of the hub's limit."""
     return {host: cache.upstream(host)["manifest_gets"] for host in REGISTRIES}

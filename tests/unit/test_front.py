@@ -172,6 +172,12 @@ def test_each_upstream_has_a_backend_of_its_own_and_another_one_is_refused() -> 
     assert "} else {\n        return (synth(404" in chosen, "never another's image"
 
 
+def test_the_next_page_of_a_list_leads_to_the_upstream_that_it_is_of() -> None:
+    delivered = rendered().partition("sub vcl_deliver {")[2].partition("\nsub ")[0]
+    prefixed = 'regsub(resp.http.Link, "^</v2/", "</v2/" + regsub(req.http.X-DC-Upstream, ":", "-") + "/")'
+    assert f"set resp.http.Link = {prefixed};" in delivered
+
+
 @pytest.mark.parametrize(
     ("size", "largest"), [("1Gi", 2**27), ("800M", 100_000_000), ("2Ti", 2**38), ("80Mi", 10 * 2**20)]
 )
