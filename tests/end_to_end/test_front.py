@@ -124,6 +124,16 @@ def test_a_hundred_cold_clients_cost_one_download_and_get_bytes_while_it_runs(ca
     assert min(answer["seconds"] for answer in answers) > 12, "the hub was not slow, and this shows nothing"
 
 
+def test_a_head_of_a_cold_blob_is_answered_at_once_and_costs_no_more_than_the_get_after_it(cache: Sandbox) -> None:
+    path, expected = app(4)
+    cache.reset_upstream()
+    with slow_hub(cache, MIB):
+        head = cache.on("pai-worker1", "curl", "-sS", "-m", "10", "-I", "-w", "%{http_code}", ENTRY + path)
+        assert head.splitlines()[-1] == "200"
+        assert one(path)["digest"] == expected
+    assert cache.upstream()["blob_gets"] == 1, "the registry downloads a blob for each HEAD that it gets"
+
+
 def test_hits_need_no_registry_no_store_and_no_hub(cache: Sandbox) -> None:
     path, expected = app(1)
     tag = "/v2/library/app/manifests/1"

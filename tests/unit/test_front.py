@@ -172,6 +172,14 @@ def test_each_upstream_has_a_backend_of_its_own_and_another_one_is_refused() -> 
     assert "} else {\n        return (synth(404" in chosen, "never another's image"
 
 
+def test_a_head_of_a_blob_reaches_a_registry_as_a_get() -> None:
+    text = rendered()
+    assert "sub vcl_miss" not in text, "Varnish joins a HEAD to the GET that many wait for"
+    fetch = text.partition("sub vcl_backend_fetch {")[2].partition("\nsub ")[0]
+    asked = 'if (bereq.method == "HEAD" && bereq.http.X-DC-Kind == "blob") {'
+    assert fetch.partition(asked)[2].lstrip().startswith('set bereq.method = "GET";')
+
+
 def test_the_next_page_of_a_list_leads_to_the_upstream_that_it_is_of() -> None:
     delivered = rendered().partition("sub vcl_deliver {")[2].partition("\nsub ")[0]
     prefixed = 'regsub(resp.http.Link, "^</v2/", "</v2/" + regsub(req.http.X-DC-Upstream, ":", "-") + "/")'
