@@ -20,14 +20,15 @@ END {
     counter("fetches_total", "Requests of the front to the registry of an upstream; the code none is one that did not answer.")
     counter("fetched_bytes_total", "Bytes of bodies that the front has fetched from the registry of an upstream.")
     histogram("fetch_seconds", "Seconds from the front's request to the first byte of the registry's answer.")
+    total("hot_failures_total", "Downloads that ended early, since the hot tier had no room, not even by evicting.", value["hot_failures_total"])
     if (!has_stat) exit
     gauge("waiting_requests", "Requests that wait for another one's download to begin.", stat["MAIN.busy_sleep"] - stat["MAIN.busy_wakeup"] - stat["MAIN.busy_killed"])
     gauge("requests_in_flight", "Requests that are being answered.", requests_live)
     gauge("downloads_in_flight", "Fetches of the front that are not done.", stat["MEMPOOL.busyobj.live"])
     gauge("hot_used_bytes", "Bytes of the hot tier that are in use.", stat["SMF.hot.g_bytes"])
     gauge("hot_free_bytes", "Bytes of the hot tier that are free.", stat["SMF.hot.g_space"])
-    total("hot_evictions_total", "Objects that had to leave the hot tier for others.", stat["MAIN.n_lru_nuked"])
-    total("hot_failures_total", "Times that the hot tier had no room, not even by evicting.", stat["SMF.hot.c_fail"])
+    # Varnish counts them for all of its stores together.
+    total("hot_evictions_total", "Objects that had to leave the hot tier, or one of the small stores beside it, for others.", stat["MAIN.n_lru_nuked"])
 }
 
 # What has not happened yet is 0: else the first time would be no increase.
@@ -57,10 +58,10 @@ function restore(line) {
 }
 
 function read_request(line,    fields) {
-    if (split(line, fields, "\t") != 11) return
+    if (split(line, fields, "\t") != 12) return
     if (fields[7] !~ /^[1-5][0-9][0-9]$/) fields[7] = "none"
     if (fields[1] == "c") read_client(label(fields[2]), kind_of(fields[3]), fields)
-    if (fields[1] == "b" && fields[11] != "credentials") read_fetch(label(fields[5]), kind_of(fields[6]), fields)
+    if (fields[1] == "b" && fields[11] !~ /^(credentials|older)$/) read_fetch(label(fields[5]), kind_of(fields[6]), fields)
 }
 
 # A client may name any upstream: it must not make a series of its own.
@@ -75,8 +76,8 @@ function kind_of(name) {
 function read_client(labels, kind, fields,    result) {
     result = fields[4]
     if (result !~ /^(hit|miss|pass|stale)$/) result = fields[7] ~ /^(5..|429|none)$/ ? "failed" : "refused"
-    # Probes, and what the front says of itself.
-    if (result == "refused" && fields[7] ~ /^2/) return
+    # Probes, and what the front says of itself, to itself too.
+    if (result == "refused" && fields[7] ~ /^(2..|304)$/) return
     add("requests_total", labels ",kind=\"" kind "\",result=\"" result "\",code=\"" fields[7] "\"", 1)
     add("served_bytes_total", labels ",kind=\"" kind "\",result=\"" result "\"", fields[8])
     if (fields[10] ~ /^[0-9]/) add("joined_requests_total", labels, 1)
@@ -88,6 +89,8 @@ function read_fetch(labels, kind, fields,    code) {
     add("fetches_total", labels ",kind=\"" kind "\",code=\"" code "\"", 1)
     add("fetched_bytes_total", labels ",kind=\"" kind "\"", fields[8])
     if (code != "none") observe("fetch_seconds", labels, fields[9], 1)
+    # Varnish's counter of failures counts every try before it evicts.
+    if (kind == "blob" && fields[12] ~ /^Could not get storage/) value["hot_failures_total"]++
 }
 
 function observe(family, labels, seconds, times,    i) {

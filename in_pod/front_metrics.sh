@@ -16,8 +16,8 @@ taken=$folder/taken.log
 reader=$folder/varnishncsa.pid
 # Side; upstream, kind and how it was answered, as the front's rules have logged them; upstream and kind as they are asked of a
 # registry (a client may send headers of these names, so its own count for nothing); status, bytes, seconds to the first byte, bytes
-# that were there at a hit on an object still in flight, backend.
-fields='%{Varnish:side}x	%{VCL_Log:upstream}x	%{VCL_Log:kind}x	%{VCL_Log:cache}x	%{VSL:BereqHeader:X-DC-Upstream}x	%{VSL:BereqHeader:X-DC-Kind}x	%s	%b	%{Varnish:time_firstbyte}x	%{VSL:Hit[5]}x	%{VSL:BackendOpen[2]}x'
+# that were there at a hit on an object still in flight, backend, why a fetch failed.
+fields='%{Varnish:side}x	%{VCL_Log:upstream}x	%{VCL_Log:kind}x	%{VCL_Log:cache}x	%{VSL:BereqHeader:X-DC-Upstream}x	%{VSL:BereqHeader:X-DC-Kind}x	%s	%b	%{Varnish:time_firstbyte}x	%{VSL:Hit[5]}x	%{VSL:BackendOpen[2]}x	%{VSL:FetchError}x'
 # Varnish's processes are another container's, where this one can't see them.
 export VSM_NOPID=1
 

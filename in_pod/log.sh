@@ -1,5 +1,5 @@
 #!/bin/sh
-# The access log: a line of JSON for each request that the front has answered.
+# The access log: a line of JSON for each request that the front has answered, but for probes and its own.
 set -u
 
 work=${WORK:-/var/lib/varnish}
@@ -21,7 +21,7 @@ format="$format\"status\":%s,\"bytes\":%O,\"microseconds\":%D,\"first_byte_secon
 # A container that ends would take the whole pod out of the Service, with all of its hits.
 while true; do
     if [ -e "$work/front/_.vsm_mgt/_.index" ]; then
-        varnishncsa -n "$work/front" -t off -j -q 'ReqURL ne "/healthz"' -F "$format" &
+        varnishncsa -n "$work/front" -t off -j -q 'ReqURL ne "/healthz" and ReqURL ne "/older"' -F "$format" &
         log=$!
         wait "$log"
     fi

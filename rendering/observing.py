@@ -149,7 +149,7 @@ PANELS = (
     ),
     Panel(
         title="Hot tier",
-        about="What the front itself holds; evictions are no harm, failures cut a download short.",
+        about="What the front itself holds.",
         unit="bytes",
         queries={
             "used": "sum(docker_cache_hot_used_bytes)",
@@ -158,7 +158,7 @@ PANELS = (
     ),
     Panel(
         title="Hot tier: evictions and failures",
-        about="In five minutes.",
+        about="In five minutes. Evictions are no harm; no room is a download that was cut short.",
         unit="short",
         queries={
             "evicted": "sum(increase(docker_cache_hot_evictions_total[5m]))",

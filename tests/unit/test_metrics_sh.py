@@ -21,18 +21,25 @@ MAIN.n_lru_nuked 12 0.00 Number
 MEMPOOL.busyobj.live 2 . In use
 MEMPOOL.req0.live 4 . In use
 MEMPOOL.req1.live 5 . In use
-SMF.hot.c_fail 0 0.00 Allocator failures
+SMF.hot.c_fail 656 0.00 Allocator failures
 SMF.hot.g_bytes 6442450944 . Bytes outstanding
 SMF.hot.g_space 4294967296 . Bytes available
 """
 
 
 def client(upstream: str, kind: str, cache: str, status: str = "200", size: str = "10", joined: str = "-") -> str:
-    return f"c\t{upstream}\t{kind}\t{cache}\t-\t-\t{status}\t{size}\t0.200000\t{joined}\t-"
+    return f"c\t{upstream}\t{kind}\t{cache}\t-\t-\t{status}\t{size}\t0.200000\t{joined}\t-\t-"
 
 
-def fetch(upstream: str, kind: str, status: str = "200", size: str = "10", backend: str = "upstream_docker_io") -> str:
-    return f"b\t-\t-\t-\t{upstream}\t{kind}\t{status}\t{size}\t0.300000\t-\t{backend}"
+def fetch(
+    upstream: str,
+    kind: str,
+    status: str = "200",
+    size: str = "10",
+    backend: str = "upstream_docker_io",
+    error: str = "-",
+) -> str:
+    return f"b\t-\t-\t-\t{upstream}\t{kind}\t{status}\t{size}\t0.300000\t-\t{backend}\t{error}"
 
 
 def parsed(text: str) -> Samples:
@@ -108,6 +115,25 @@ def test_fetches_are_counted_apart_from_what_clients_got(counting: Counting) -> 
     assert counting.value("fetches_total", upstream="docker.io", code="429") == 1
     assert counting.value("fetches_total", upstream="ghcr.io", code="none") == 1, "no registry was reached"
     assert counting.value("fetch_seconds_count", upstream="docker.io") == 2
+
+
+def test_what_the_front_asks_itself_is_no_request(counting: Counting) -> None:
+    counting.count(client("-", "-", "-", "304", "0"), fetch("docker.io", "tag", "304", backend="older"))
+    assert 'upstream="none"' not in counting.text
+    assert 'code="304"' not in counting.text, "no registry was asked for the older tag"
+    counting.count(client("docker.io", "tag", "hit", "304", "0"))
+    assert counting.value("requests_total", upstream="docker.io", result="hit", code="304") == 1, (
+        "a client's own counts"
+    )
+
+
+def test_no_room_is_a_download_that_was_cut_short_and_not_each_try_before_an_eviction(counting: Counting) -> None:
+    counting.count(fetch("docker.io", "blob"))
+    assert counting.value("hot_failures_total") == 0
+    cut = fetch("docker.io", "blob", error="Could not get storage")
+    counting.count(cut, cut, fetch("docker.io", "blob", error="http first read error: EOF"), stat="")
+    counting.count(fetch("docker.io", "blob"))
+    assert counting.value("hot_failures_total") == 2
 
 
 def test_totals_go_on_from_what_was_written_last(counting: Counting) -> None:
