@@ -172,6 +172,14 @@ def test_each_upstream_has_a_backend_of_its_own_and_another_one_is_refused() -> 
     assert "} else {\n        return (synth(404" in chosen, "never another's image"
 
 
+def test_a_tag_gets_as_long_in_the_background_as_in_front_of_its_client_and_the_older_one_stands_in_meanwhile() -> None:
+    text = rendered()
+    assert re.findall(r"bereq\.first_byte_timeout = (\w+);", text) == ["10s"], (
+        "a slow upstream's busy tag would stay old"
+    )
+    assert re.findall(r"req\.grace = (\w+);", text) == ["10s"]
+
+
 def test_a_head_of_a_blob_reaches_a_registry_as_a_get() -> None:
     text = rendered()
     assert "sub vcl_miss" not in text, "Varnish joins a HEAD to the GET that many wait for"
