@@ -343,7 +343,7 @@ def same_process(places: Places, docker: Docker) -> bool:
 
 def reload_and_prove(places: Places, node: Node, need: Entries, gone: Entries) -> Optional[str]:
     """Reload docker and wait until it shows what was asked for; else the reason."""
-    docker, deadline = node.docker, time.monotonic() + 15
+    docker, deadline = node.docker, time.monotonic() + 30
     if docker is None or docker.pid is None or not same_process(places, docker):
         return "dockerd ended"
     os.kill(docker.pid, signal.SIGHUP)

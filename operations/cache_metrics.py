@@ -14,7 +14,7 @@ from components.metadata import FRONT_LABELS
 from settings.cluster import Cluster, api_client
 
 ASK_SECONDS = 15
-LOOKS = 10
+LOOKS = 30
 LOOK_SECONDS = 0.5
 """A request stands in the log a moment after it has been answered."""
 OLDER_SECONDS = 60

@@ -29,7 +29,9 @@ PROGRAMS = {
     "unshare": "util-linux",
 }
 """Program: the Debian package that has it."""
-READY_SECONDS = 120
+READY_SECONDS = 300
+SEEDED = "/run/seeded"
+"""A file on the hub, which ends with it: it has its images."""
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 MANY_INSTANCES = 4096
 """A booted machine takes ten or more; the kernel's default of 128 is for all processes of a user together."""
@@ -177,7 +179,9 @@ def seed_hub() -> None:
             and all(answers("hub", "curl", "-sf", f"http://127.0.0.1:{port}/stats") for port in REGISTRIES.values())
         ),
     )
-    push_to_hub()
+    if not answers("hub", "test", "-e", SEEDED):
+        push_to_hub()
+        ask("hub", "touch", SEEDED)
 
 
 def push_to_hub(*arguments: str) -> None:

@@ -31,7 +31,7 @@ iptables-save -t filter | grep -vE 'KUBE-(ROUTER|POD-FW|NWPLCY)' | iptables-rest
 for set in $(ipset list -name | grep ^KUBE-); do ipset destroy $set; done
 """
 """kube-router's own (`--cleanup-config`) leaves its rules where there is no IPVS."""
-READY_SECONDS = 60
+READY_SECONDS = 180
 
 
 @contextlib.contextmanager

@@ -28,10 +28,10 @@ SECOND = ROOT / ".second"
 LOGS = ROOT / ".test-logs"
 TIMES = CACHE / "end-to-end-seconds.json"
 """What each file took the last time, to begin with the longest."""
-LONG = ("test_entries", "test_fleet", "test_large_layer", "test_takeover", "test_waves")
-"""Only `make test-all` runs these."""
+LONG = ("test_azure_sandbox", "test_entries", "test_fleet", "test_large_layer", "test_policy_engine", "test_takeover", "test_waves")  # fmt: skip
+"""Only `make test-all` runs these, and of the other files the tests that are marked `long`."""
 MEMORY_OF_TWO = 14 << 30
-FILE_SECONDS = 3600
+FILE_SECONDS = 1800
 LOG_LINES = 60
 NO_TESTS = 5
 """pytest's exit status for a file in which nothing was to be run."""
@@ -60,14 +60,18 @@ def main() -> int:
         say("left out, this machine lacks what the sandbox needs: " + "; ".join(missing))
         return 1 if os.environ.get("CI") == "true" else 0
     files = longest_first(chosen(arguments.files, everything=arguments.all), known_seconds())
+    options = () if arguments.all or arguments.files else ("-m", "not long")
     begun = time.monotonic()
     checkouts = [ROOT, SECOND][: arguments.sandboxes]
     shutil.rmtree(LOGS, ignore_errors=True)
     if len(checkouts) > 1:
         copy_checkout(SECOND)
     try:
-        first = run_all(files, checkouts)
-        second = [run_anew(outcome.file) for outcome in first if not outcome.passed]
+        first = run_all(files, checkouts, options)
+        failed = [outcome.file for outcome in first if not outcome.passed]
+        if failed and len(checkouts) > 1:
+            sandbox(SECOND, "down")
+        second = [run_anew(file, options) for file in failed]
     finally:
         for checkout in checkouts:
             sandbox(checkout, "down")
@@ -78,7 +82,9 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.end_to_end.run", description="Run the end-to-end tests.")
-    parser.add_argument("files", nargs="*", help="names such as test_cache; all that are not long, if none is given")
+    parser.add_argument(
+        "files", nargs="*", help="names such as test_cache, each whole; all but what is long, if none is given"
+    )
     parser.add_argument("--all", action="store_true", help="the long ones too")
     default = 2 if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >= MEMORY_OF_TWO else 1
     parser.add_argument("--sandboxes", type=int, choices=(1, 2), default=default, help=f"at a time (here: {default})")
@@ -128,14 +134,14 @@ def copy_checkout(target: Path) -> None:
     (target / ".venv").symlink_to(ROOT / ".venv")
 
 
-def run_all(files: Sequence[str], checkouts: Sequence[Path]) -> list[Outcome]:
+def run_all(files: Sequence[str], checkouts: Sequence[Path], options: Sequence[str]) -> list[Outcome]:
     """Each checkout takes the next file when it is done with one."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for file in files:
         waiting.put(file)
     outcomes: list[Outcome] = []
     workers = [
-        threading.Thread(target=work, args=(checkout, waiting, outcomes, len(files)), daemon=True)
+        threading.Thread(target=work, args=(checkout, waiting, outcomes, len(files), options), daemon=True)
         for checkout in checkouts
     ]
     try:
@@ -153,13 +159,19 @@ def run_all(files: Sequence[str], checkouts: Sequence[Path]) -> list[Outcome]:
     return outcomes
 
 
-def work(checkout: Path, waiting: "queue.SimpleQueue[str]", outcomes: list[Outcome], count: int) -> None:
+def work(
+    checkout: Path,
+    waiting: "queue.SimpleQueue[str]",
+    outcomes: list[Outcome],
+    count: int,
+    options: Sequence[str],
+) -> None:
     while not stopping.is_set():
         try:
             file = waiting.get_nowait()
         except queue.Empty:
             return
-        outcome = run_file(checkout, file)
+        outcome = run_file(checkout, file, options)
         if stopping.is_set():
             return
         outcomes.append(outcome)
@@ -169,21 +181,21 @@ def work(checkout: Path, waiting: "queue.SimpleQueue[str]", outcomes: list[Outco
             sandbox(checkout, "down")
 
 
-def run_anew(file: str) -> Outcome:
+def run_anew(file: str, options: Sequence[str]) -> Outcome:
     say(f"once more, alone and on a fresh sandbox: {file} …")
     (LOGS / f"{file}.log").rename(LOGS / f"{file}.first.log")
     sandbox(ROOT, "down")
-    outcome = run_file(ROOT, file)
+    outcome = run_file(ROOT, file, options)
     say(told(outcome))
     if not outcome.passed:
         show_end(file)
     return outcome
 
 
-def run_file(checkout: Path, file: str) -> Outcome:
+def run_file(checkout: Path, file: str, options: Sequence[str]) -> Outcome:
     """In a sandbox that is there afterwards, so that the next file finds it."""
     begun = time.monotonic()
-    command = ["pytest", "-v", "--durations=10", str(TESTS / f"{file}.py")]
+    command = ["pytest", "-v", "--durations=10", *options, str(TESTS / f"{file}.py")]
     log = LOGS / f"{file}.log"
     passed = sandbox(checkout, "up", log) and run(checkout, command, log) in (0, NO_TESTS)
     return Outcome(file=file, passed=passed, seconds=time.monotonic() - begun)

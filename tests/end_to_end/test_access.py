@@ -127,6 +127,7 @@ def authorized_keys_as_they_were(sandbox: Sandbox) -> Iterator[None]:
     sandbox.on("pai-worker1", "sh", "-c", f"echo '{before}' > /root/.ssh/authorized_keys")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("authorized")
 def test_a_key_with_a_passphrase(sandbox: Sandbox, tmp_path: Path) -> None:
     key = make_key(sandbox, tmp_path, passphrase=PASSPHRASE)
@@ -136,6 +137,7 @@ def test_a_key_with_a_passphrase(sandbox: Sandbox, tmp_path: Path) -> None:
     go_there_and_back(sandbox, settings)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("authorized")
 def test_a_key_in_an_agent(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = make_key(sandbox, tmp_path, passphrase="")
@@ -171,10 +173,11 @@ def test_another_user_and_port_for_each_node_and_sudo_with_and_without_a_passwor
     assert re.search(r"pai-worker2.*sudo: a password is required", failing_up(sandbox, **settings), re.DOTALL)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hashed", [False, True])
 def test_host_keys_from_a_file_of_known_hosts(sandbox: Sandbox, tmp_path: Path, hashed: bool) -> None:
     file = tmp_path / "known_hosts"
-    scan = ["ssh-keyscan", *(["-H"] if hashed else []), "-p", "2222", "10.30.0.11", "10.30.0.12"]
+    scan = ["ssh-keyscan", "-T", "30", *(["-H"] if hashed else []), "-p", "2222", "10.30.0.11", "10.30.0.12"]
     file.write_text(run(in_network(scan)).stdout)
     assert ("|1|" in file.read_text()) == hashed
     nodes = workers({"port": 2222}, {"port": 2222})
@@ -205,6 +208,7 @@ def test_a_node_with_another_host_key_is_refused_and_named_with_both_fingerprint
     assert "set docker_cache_nodes[pai-worker1].host_key" in verdict
 
 
+@pytest.mark.long
 def test_of_a_nodes_host_keys_the_one_counts_that_ssh_keyscan_and_pulumi_command_agree_on(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -217,7 +221,7 @@ def test_of_a_nodes_host_keys_the_one_counts_that_ssh_keyscan_and_pulumi_command
         alone = keys(*workers({}), docker_cache_ssh_private_key_path=DEFAULT_KEY)
         assert "host key mismatch" in failing_up(sandbox, **alone)
         file = tmp_path / "keys"
-        file.write_text(run(in_network(["ssh-keyscan", "10.30.0.11"])).stdout)
+        file.write_text(run(in_network(["ssh-keyscan", "-T", "30", "10.30.0.11"])).stdout)
         assert len(file.read_text().splitlines()) >= 2
         nodes = workers({"host_key_path": str(file)})
         go_there_and_back(sandbox, keys(*nodes, docker_cache_ssh_private_key_path=DEFAULT_KEY))
@@ -247,6 +251,7 @@ def test_a_node_that_only_a_bastion_reaches(sandbox: Sandbox) -> None:
     assert "Accepted password for jump from 10.30.0.1" in entered
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("behind")
 def test_a_changed_bastion_changes_nothing_but_the_way_there(sandbox: Sandbox) -> None:
     nodes = workers({"bastion": jump()}, {})
@@ -268,6 +273,7 @@ def test_a_changed_bastion_changes_nothing_but_the_way_there(sandbox: Sandbox) -
     assert not has_mirror(sandbox, "pai-worker1")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("behind")
 def test_what_is_wrong_on_the_way_through_a_bastion_is_told_with_its_place(sandbox: Sandbox) -> None:
     another = (ROOT / f"{DEFAULT_KEY}.pub").read_text()

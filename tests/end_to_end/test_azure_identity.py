@@ -78,13 +78,14 @@ def test_a_new_pod_serves_what_is_stored_with_the_upstream_stopped(azure: Sandbo
     azure.on("hub", "systemctl", "stop", "hub")
     try:
         azure.kubectl("delete", "pod", azure.pod())
-        azure.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=120s")
+        azure.kubectl("rollout", "status", "deployment/docker-cache-registry", "--timeout=300s")
         azure.forget_what_is_hot()
         azure.pull_anew("pai-worker2", "app:1")
     finally:
         azure.on("hub", "systemctl", "start", "hub")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -105,6 +106,7 @@ def test_a_store_that_the_identity_can_not_use_leaves_the_registry_as_it_is(
     azure.pull_anew("pai-worker1", "app:1")
 
 
+@pytest.mark.long
 def test_without_tokens_the_next_update_says_so_and_the_one_after_goes_on(azure: Sandbox) -> None:
     azure.on("azurite", "systemctl", "stop", "imds")
     try:

@@ -95,6 +95,7 @@ def test_what_was_changed_by_hand_is_healed_on_that_node_alone(stack: Sandbox) -
     assert stack.preview() == {}, "nothing is left to be done"
 
 
+@pytest.mark.long
 def test_a_node_that_was_installed_anew_is_found_and_healed(stack: Sandbox) -> None:
     stack.up()
     stack.on("pai-worker2", "sh", "-c", f"rm -rf {STATE} {DAEMON_JSON}; systemctl restart docker")
@@ -106,6 +107,7 @@ def test_a_node_that_was_installed_anew_is_found_and_healed(stack: Sandbox) -> N
     assert operation("heal", "--yes").stdout.endswith("Nothing has drifted that could be healed.\n")
 
 
+@pytest.mark.long
 def test_a_node_that_can_not_be_reached_is_a_line_and_the_others_are_checked(stack: Sandbox) -> None:
     stack.up()
     FILE.write_text(FILE.read_text().replace("host: 10.30.0.12", "host: 10.30.0.12\n      port: 2222"))
@@ -117,6 +119,7 @@ def test_a_node_that_can_not_be_reached_is_a_line_and_the_others_are_checked(sta
     assert "in order" in line, "the others are checked all the same"
 
 
+@pytest.mark.long
 def test_a_stack_that_is_switched_off_is_told_of_what_is_left(stack: Sandbox) -> None:
     stack.up()
     FILE.write_text(FILE.read_text().replace('enable_docker_cache: "true"', 'enable_docker_cache: "false"'))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.conftest import Sandbox, dev_configuration, dev_nodes, prove
+from tests.end_to_end.conftest import Sandbox, dev_configuration, dev_nodes, prove, wait_until
 
 WORKER = "pai-worker3"
 HOSTS = "/etc/containerd/certs.d/docker.io/hosts.toml"
@@ -70,6 +70,7 @@ def test_without_leave_to_restart_the_node_is_left_as_it_is_and_named(clean: San
     assert (listing(clean, WORKER), containerd_pid(clean, WORKER)) == (before, pid), "it was left out by name"
 
 
+@pytest.mark.long
 def test_the_administrators_mirrors_stay_whether_they_came_before_ours_or_after(clean: Sandbox) -> None:
     theirs = '[host."https://theirs.example"]\n  capabilities = ["pull"]\n'
     clean.on("pai-master", "sh", "-c", f"mkdir -p $(dirname {HOSTS}); printf '%s' '{theirs}' > {HOSTS}")
@@ -102,11 +103,12 @@ def test_a_cache_that_asks_for_credentials_gets_them_from_a_file_of_roots(clean:
     clean.reset_upstream()
     pull_anew(clean, WORKER, "app:2")
     assert clean.upstream()["blob_gets"] > 0
-    served = clean.kubectl("logs", "deployment/docker-cache-registry", "--tail", "200")
-    assert '"auth.user.name":"reader"' in served, "the pull signed in"
+    log = ("logs", "deployment/docker-cache-registry", "--tail", "500")
+    wait_until(lambda: '"auth.user.name":"reader"' in clean.kubectl(*log), "the pull signed in")
     assert PASSWORD not in json.dumps(clean.outputs())
 
 
+@pytest.mark.long
 def test_a_node_whose_kubelet_pulls_by_containerd_beside_docker_is_proved_by_both(clean: Sandbox) -> None:
     # Stands in for a kubelet, of which the node's program reads the command line alone.
     clean.on("pai-worker1", "systemd-run", "--unit=by-name-kubelet", "bash", "-c", "exec -a kubelet sleep 1000")

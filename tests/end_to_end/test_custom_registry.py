@@ -34,12 +34,13 @@ class Registry:
         self.stop()
         self.write("config.yml", CONFIGURATION.format(tls=tls).encode())
         self._sandbox.on("hub", "systemd-run", "--unit=custom-registry", "--setenv=OTEL_TRACES_EXPORTER=none", "/opt/tools/registry", "serve", "/run/custom/config.yml")  # fmt: skip
-        self._sandbox.on("hub", "sh", "-c", f"for i in $(seq 50); do curl -sk http{'s' if tls else ''}://{ADDRESS}/v2/ && exit; sleep 0.1; done; exit 1")  # fmt: skip
+        self._sandbox.on("hub", "sh", "-c", f"for i in $(seq 600); do curl -sk http{'s' if tls else ''}://{ADDRESS}/v2/ && exit; sleep 0.1; done; exit 1")  # fmt: skip
 
     def stop(self) -> None:
         self._sandbox.try_on("hub", "systemctl", "stop", "custom-registry")
 
     def pulls(self) -> int:
+        self._sandbox.on("hub", "journalctl", "--sync")
         log = self._sandbox.on("hub", "journalctl", "--unit=custom-registry", "--output=cat", "--no-pager")
         # A HEAD counts: containerd's image store keeps the blobs of a removed image for a while, and then asks for no more.
         return len(re.findall(r'"(?:GET|HEAD) /v2/library/app/', log))
@@ -67,6 +68,7 @@ def test_the_nodes_get_it_and_nothing_is_installed(sandbox: Sandbox, registry: R
     assert outputs["entry"] == f"http://{ADDRESS}"
 
 
+@pytest.mark.long
 def test_one_that_does_not_answer_is_not_written(sandbox: Sandbox, registry: Registry) -> None:
     registry.stop()
     result = sandbox.pulumi(
@@ -109,6 +111,7 @@ def test_over_https_its_ca_is_placed_and_taken_away_again(sandbox: Sandbox, regi
         assert sandbox.try_on(worker, "test", "-e", "/etc/docker/daemon.json").returncode != 0
 
 
+@pytest.mark.long
 def test_containerds_ca_is_placed_beside_its_hosts(sandbox: Sandbox, registry: Registry) -> None:
     authority = Authority()
     pair = authority.issue("custom", None, ("10.30.0.2",))

@@ -47,6 +47,7 @@ def test_every_nodes_mirror_goes_before_the_service_and_the_data_stays(sandbox: 
     assert sandbox.outputs() == {}
 
 
+@pytest.mark.long
 def test_the_data_goes_where_that_was_asked_for_by_name(sandbox: Sandbox) -> None:
     sandbox.up(docker_cache_delete_data="true")
     sandbox.pull_anew("pai-worker1", "app:1")

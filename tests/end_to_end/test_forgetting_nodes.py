@@ -28,6 +28,7 @@ def failing(sandbox: Sandbox, *flags: str, **changes: object) -> str:
     return result.stdout
 
 
+@pytest.mark.long
 def test_another_canary_or_another_order_changes_no_node(sandbox: Sandbox) -> None:
     sandbox.up()
     assert sandbox.preview(docker_cache_canary="pai-worker2") == {}
@@ -35,7 +36,7 @@ def test_another_canary_or_another_order_changes_no_node(sandbox: Sandbox) -> No
     assert sandbox.preview(docker_cache_wave_size="1", docker_cache_max_failures="0") == {}
 
 
-@pytest.mark.parametrize("flags", [(), ("--continue-on-error",)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--continue-on-error",), marks=pytest.mark.long)])
 def test_a_failing_canary_leaves_the_others_alone(sandbox: Sandbox, flags: tuple[str, ...]) -> None:
     sandbox.up()
     away(sandbox, "pai-worker2")
@@ -46,6 +47,7 @@ def test_a_failing_canary_leaves_the_others_alone(sandbox: Sandbox, flags: tuple
     assert sandbox.mirrors("pai-worker2") == [OLD]
 
 
+@pytest.mark.long
 def test_a_destroy_takes_the_canary_back_last_and_one_that_is_away_keeps_no_other(sandbox: Sandbox) -> None:
     sandbox.up(docker_cache_canary="pai-worker1")
     away(sandbox, "pai-worker1")
@@ -90,6 +92,7 @@ def test_a_node_that_is_gone_for_good_is_recorded_and_then_left_alone(sandbox: S
     sandbox.up()
 
 
+@pytest.mark.long
 def test_a_stack_with_a_forgotten_node_can_be_destroyed_at_once_and_a_node_can_come_back(sandbox: Sandbox) -> None:
     sandbox.up()
     away(sandbox, "pai-worker2")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.conftest import Sandbox, dev_nodes
+from tests.end_to_end.conftest import Sandbox, dev_nodes, wait_until
 
 HOST = "10.30.0.10"
 PORT = 30500
@@ -45,7 +45,8 @@ def test_the_front_takes_who_comes_from_an_allowed_network_and_names_the_address
     assert "10.30.0.12" in body, "the administrator sees what to add"
     assert ask(cache, ALLOWED)[0] == 200
     assert ask(cache, OTHER)[0] == 403, "what is hot by now is no less guarded"
-    assert {"10.30.0.11", "10.30.0.12"} <= clients(cache), "the nodes' own addresses, not that of who hands them on"
+    seen = lambda: {"10.30.0.11", "10.30.0.12"} <= clients(cache)  # noqa: E731
+    wait_until(seen, "the log has the nodes' own addresses, not that of who hands them on")
 
 
 def test_the_pods_own_node_pulls_by_its_own_address(cache: Sandbox) -> None:

@@ -127,6 +127,7 @@ def test_the_files_become_a_stack_whose_secrets_pulumi_gives_back(importing: Imp
     assert FILE.read_text() == text
 
 
+@pytest.mark.long
 def test_what_pulumi_sets_later_is_kept_and_the_comments_too(importing: Import) -> None:
     importing.run("--no-scan")
     for arguments in (["docker_cache_kube_context", "prod"], ["--secret", "docker_cache_remote_password", "kept"]):
@@ -146,6 +147,7 @@ def test_what_pulumi_sets_later_is_kept_and_the_comments_too(importing: Import) 
     assert values["docker-cache:docker_cache_remote_password"] == {"value": "kept", "secret": True}
 
 
+@pytest.mark.long
 def test_where_pulumi_cannot_encrypt_nothing_is_left(importing: Import) -> None:
     without = {key: value for key, value in importing.environment.items() if key != "PULUMI_CONFIG_PASSPHRASE"}
     result = Import(files=importing.files, environment=without).run("--no-scan")
@@ -156,6 +158,7 @@ def test_where_pulumi_cannot_encrypt_nothing_is_left(importing: Import) -> None:
     assert stacks(importing) == []
 
 
+@pytest.mark.long
 def test_a_stack_that_was_made_to_read_a_file_is_taken_back_with_the_answer_no(importing: Import) -> None:
     importing.run("--no-scan")
     text = FILE.read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from sandbox import policy_engine
 from sandbox.identities import Authority
-from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run
+from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run, wait_until
 from tests.end_to_end.test_front_access import clients
 
 HOST = "10.30.0.10"
@@ -46,7 +46,7 @@ def test_by_https_the_addresses_are_seen_too(cache: Sandbox) -> None:
     status, body = ask(cache, OTHER)
     assert (status, "10.30.0.12" in body) == (403, True)
     assert ask(cache, "pai-master")[0] == 200
-    assert {"10.30.0.11", "10.30.0.12"} <= clients(cache)
+    wait_until(lambda: {"10.30.0.11", "10.30.0.12"} <= clients(cache), "the log has the nodes' own addresses")
 
 
 @pytest.fixture(scope="module", name="engine")
@@ -64,7 +64,7 @@ def probe(cache: Sandbox, name: str, label: str) -> None:
     overrides = json.dumps({"spec": {"tolerations": [{"operator": "Exists"}], "automountServiceAccountToken": False}})
     options = ("--image=registry:3.1.2", f"--labels={label}", f"--overrides={overrides}")
     cache.kubectl("run", name, *options, "--command", "--", "sleep", "3600")
-    cache.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    cache.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=180s")
 
 
 def service(cache: Sandbox, name: str) -> str:
@@ -90,13 +90,14 @@ def answered(name: str, address: str, port: int) -> str:
 
 def test_the_registry_is_reached_by_the_front_alone(engine: Sandbox) -> None:
     address = service(engine, "docker-cache-registry")
-    assert not reaches("stranger", address, 5000)
+    wait_until(lambda: not reaches("stranger", address, 5000), "the engine enforces anything")
     assert not reaches("ours", address, 5000)
     assert not reaches("stranger", pod_address(engine, "docker-cache-registry"), 5000), "nor around the Service"
     engine.pull_anew(ALLOWED, "app:2")
-    assert '"cache":"miss"' in engine.kubectl("logs", "deployment/docker-cache-front", "-c", "access-log", "--tail=20")
-    log = engine.kubectl("logs", "deployment/docker-cache-registry", "-c", "registry", "--tail=200")
-    assert "library/app" in log, "the front goes on fetching from it"
+    front = ("logs", "deployment/docker-cache-front", "-c", "access-log", "--tail=500")
+    wait_until(lambda: '"cache":"miss"' in engine.kubectl(*front), "the pull comes to the front")
+    registry = ("logs", "deployment/docker-cache-registry", "-c", "registry", "--tail=500")
+    wait_until(lambda: "library/app" in engine.kubectl(*registry), "the front goes on fetching from it")
 
 
 def test_the_fronts_inner_port_is_for_the_caches_own_pods(engine: Sandbox) -> None:
@@ -118,4 +119,4 @@ def test_the_entry_is_that_of_the_allowed_networks(engine: Sandbox) -> None:
 
 def test_the_pods_stay_ready_since_a_node_reaches_its_own(engine: Sandbox) -> None:
     for name in ("docker-cache-front", "docker-cache-registry"):
-        engine.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+        engine.kubectl("rollout", "status", f"deployment/{name}", "--timeout=180s")

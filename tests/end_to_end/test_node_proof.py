@@ -55,6 +55,7 @@ def test_a_mirror_that_docker_passes_over_in_silence_is_taken_back(deceiver: San
     assert deceiver.on(worker, "cat", DAEMON_JSON) == '{"debug": true}'
 
 
+@pytest.mark.long
 def test_it_can_be_done_without_the_pull(deceiver: Sandbox) -> None:
     deceiver.up(
         docker_cache_custom_registry=ENTRY, docker_cache_nodes=dev_nodes("pai-worker1"), docker_cache_proof="false"

@@ -13,7 +13,7 @@ import yaml
 
 from components.exporters import PORT
 from rendering import observing
-from sandbox import toolchain
+from sandbox import lifecycle, toolchain
 from sandbox.enter import in_network
 from sandbox.layout import KUBECONFIG
 from tests.end_to_end.conftest import ROOT, Sandbox, run
@@ -22,7 +22,8 @@ PROMTOOL = str(toolchain.PROMETHEUS.folder / "promtool")
 ADDRESS = "127.0.0.1:9190"
 POD_NETWORK, MASTER = "10.244.0.0/24", "10.30.0.10"
 KINDS = {"podmonitors": "PodMonitor", "prometheusrules": "PrometheusRule"}
-PULLED = "library/app:1"
+PULLED = "library/observed:1"
+"""No other file's: a node that has it in its store would ask for less."""
 
 
 def definitions() -> str:
@@ -75,7 +76,7 @@ def scrape(monitor: dict[str, Any]) -> dict[str, object]:
 class Prometheus:
     """One that scrapes every two seconds."""
 
-    def wait_for(self, query: str, enough: Callable[[float], bool], seconds: float = 120) -> float:
+    def wait_for(self, query: str, enough: Callable[[float], bool], seconds: float = 300) -> float:
         """The query's only value, once it is enough."""
         deadline = time.monotonic() + seconds
         while True:
@@ -85,7 +86,7 @@ class Prometheus:
             assert time.monotonic() < deadline, f"{query} is {values}"
             time.sleep(1)
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 180) -> None:
         ready = in_network(["curl", "--silent", "--fail", f"http://{ADDRESS}/-/ready"])
         deadline = time.monotonic() + seconds
         while run(ready).returncode != 0:
@@ -106,6 +107,7 @@ def prometheus(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> It
     sandbox.kubectl("apply", "--filename", str(folder / "definitions.yml"))
     for plural in KINDS:
         sandbox.kubectl("wait", "--for=condition=Established", f"crd/{plural}.monitoring.coreos.com")
+    lifecycle.push_to_hub(PULLED, "16")
     sandbox.empty_store()
     sandbox.up(
         docker_cache_service_monitor="true",

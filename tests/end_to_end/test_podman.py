@@ -14,7 +14,7 @@ import yaml
 
 from components.cache_front import ACCESS_LOG
 from operations.cache_metrics import Counts, count, parse_lines
-from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run
+from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run, wait_until
 
 STACK = "dev-podman"
 FILE = ROOT / f"Pulumi.{STACK}.yaml"
@@ -72,7 +72,7 @@ def pull_anew(sandbox: Sandbox, *pull: str) -> Counts:
     sandbox.try_on(NODE, "podman", "image", "rm", "--force", APP)
     log = sandbox.kubectl("logs", sandbox.front(), "--container", ACCESS_LOG, "--timestamps", "--tail=1")
     sandbox.on(NODE, *pull, APP)
-    time.sleep(2)
+    time.sleep(5)
     return counted(sandbox, since=log)
 
 
@@ -80,7 +80,7 @@ def test_podman_and_crio_get_the_mirror_and_crio_goes_on_running(on_node: Sandbo
     before = crio_pid(on_node)
     on_node.up()
     assert mirrors(on_node) == [HOSTPORT]
-    assert applied(on_node) == [HOSTPORT]
+    wait_until(lambda: applied(on_node) == [HOSTPORT], "CRI-O says that it has the mirror")
     assert crio_pid(on_node) == before, "CRI-O is reloaded, never restarted"
 
 
@@ -94,6 +94,7 @@ def test_pulls_are_counted_at_the_cache(on_node: Sandbox, pull: tuple[str, ...])
     assert on_node.upstream()["blob_gets"] == 0, "what the cache has was fetched again"
 
 
+@pytest.mark.long
 def test_a_second_up_touches_nothing(on_node: Sandbox) -> None:
     stat = ("stat", "--format", "%Y %Z %i", OURS, "/var/lib/docker-cache/podman.json")
     before = on_node.on(NODE, *stat)
@@ -110,6 +111,7 @@ def test_the_proof_pulls_by_podman_and_leaves_no_image(on_node: Sandbox) -> None
     assert on_node.on(NODE, "podman", "images", "--quiet") == images
 
 
+@pytest.mark.long
 def test_a_mirror_that_the_administrator_adds_later_counts_and_then_comes_behind_ours(on_node: Sandbox) -> None:
     on_node.on(NODE, "sh", "-c", f"printf '%s' '{HIS}' > {OWN} && systemctl reload crio && sleep 1")
     assert mirrors(on_node) == ["127.0.0.1:1"], "his file is read after ours"
@@ -118,10 +120,11 @@ def test_a_mirror_that_the_administrator_adds_later_counts_and_then_comes_behind
     # pulumi sees nothing of what changes on a node; another option makes the command run again.
     on_node.up(docker_cache_allow_pending_changes=True)
     assert mirrors(on_node) == [HOSTPORT, "127.0.0.1:1"]
-    assert applied(on_node) == [HOSTPORT, "127.0.0.1:1"]
+    wait_until(lambda: applied(on_node) == [HOSTPORT, "127.0.0.1:1"], "CRI-O says that it has both")
     assert pull_anew(on_node, "podman", "pull").manifest_requests >= 1
 
 
+@pytest.mark.long
 def test_an_edit_of_crios_that_waits_is_not_applied_behind_its_authors_back(on_node: Sandbox) -> None:
     edited = "/etc/crio/crio.conf.d/10-edit.conf"
     # Without the option of the test before: a removal runs the command that was stored last.
@@ -147,7 +150,7 @@ def test_taken_back_every_file_is_what_it_was(on_node: Sandbox) -> None:
     on_node.destroy()
     assert on_node.on(NODE, "cat", OWN) == HIS.strip()
     assert mirrors(on_node) == ["127.0.0.1:1"]
-    assert applied(on_node) == ["127.0.0.1:1"]
+    wait_until(lambda: applied(on_node) == ["127.0.0.1:1"], "CRI-O says that ours is gone")
     assert crio_pid(on_node) == before
     assert on_node.try_on(NODE, "test", "-e", "/var/lib/docker-cache").returncode == 1, "nothing of ours stays"
     on_node.on(NODE, "rm", OWN)

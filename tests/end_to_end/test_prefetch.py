@@ -100,6 +100,7 @@ def test_make_prefetch_fetches_what_it_is_told_and_shows_it(sandbox: Sandbox) ->
     assert sandbox.upstream()["blob_gets"] == 0
 
 
+@pytest.mark.long
 def test_make_prefetch_says_what_failed() -> None:
     made = make_prefetch("--images", "no-such-image:1")
     assert made.returncode == 1
@@ -116,6 +117,7 @@ def test_the_jobs_of_make_prefetch_go_with_the_stack(sandbox: Sandbox) -> None:
     assert owners == {TEMPLATE}
 
 
+@pytest.mark.long
 def test_a_front_that_asks_for_a_user_lets_the_job_in(sandbox: Sandbox) -> None:
     hashed = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(5)).decode()
     asked = {

@@ -32,6 +32,7 @@ def test_another_entry_updates_every_node_and_nothing_else(sandbox: Sandbox) -> 
     assert sandbox.preview(docker_cache_entry="http://10.30.0.10:30501") == EVERY_NODE
 
 
+@pytest.mark.long
 def test_a_change_of_the_entry_is_one_short_line_a_node(sandbox: Sandbox) -> None:
     result = sandbox.pulumi("preview", "--diff", docker_cache_entry="http://10.30.0.10:30501")
     lines = [line.strip() for line in result.stdout.splitlines()]
@@ -56,6 +57,7 @@ def test_a_node_that_leaves_is_deleted_and_no_other_is_touched(sandbox: Sandbox)
     }
 
 
+@pytest.mark.long
 def test_a_change_of_one_nodes_access_updates_that_node_alone(sandbox: Sandbox) -> None:
     nodes = dev_nodes()
     nodes[1] |= {"private_key_path": ".sandbox/keys/ssh/id_ed25519", "password": "x"}
@@ -95,12 +97,14 @@ def test_disabling_deletes_everything_and_creates_nothing(sandbox: Sandbox) -> N
     assert {*NODES, FOLDER, "docker-cache-30500", "docker-cache"} <= set(steps)
 
 
+@pytest.mark.long
 def test_a_custom_registry_in_the_caches_place_keeps_the_nodes_commands(sandbox: Sandbox) -> None:
     steps = sandbox.preview(docker_cache_custom_registry="10.30.0.2:5000")
     assert [steps.pop(node) for node in NODES] == [["update"]] * len(NODES)
     assert {operation for operations in steps.values() for operation in operations} == {"delete"}
 
 
+@pytest.mark.long
 def test_what_will_disappoint_is_said_in_the_preview(sandbox: Sandbox) -> None:
     result = sandbox.pulumi(
         "preview", docker_cache_image="registry", docker_cache_remote_username="u", docker_cache_remote_password="p"

@@ -30,6 +30,7 @@ def host_traces() -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("sandbox")
 def test_exec_gives_the_commands_exit_status_and_names_an_unknown_machine() -> None:
     assert run([str(ROOT / "sandbox/exec"), "pai-worker1", "sh", "-c", "exit 7"]).returncode == 7
@@ -38,6 +39,7 @@ def test_exec_gives_the_commands_exit_status_and_names_an_unknown_machine() -> N
     assert "pai-worker1" in unknown.stderr
 
 
+@pytest.mark.long
 def test_the_upstreams_counters_are_those_that_were_promised(sandbox: Sandbox) -> None:
     sandbox.reset_upstream()
     assert sandbox.upstream() == {
@@ -49,6 +51,7 @@ def test_the_upstreams_counters_are_those_that_were_promised(sandbox: Sandbox) -
     }
 
 
+@pytest.mark.long
 def test_the_hub_counts_gets_and_not_heads_and_tells_what_is_left(sandbox: Sandbox) -> None:
     sandbox.reset_upstream()
     url = "https://registry-1.docker.io/v2/library/app/manifests/1"
@@ -59,11 +62,13 @@ def test_the_hub_counts_gets_and_not_heads_and_tells_what_is_left(sandbox: Sandb
     assert sandbox.upstream()["manifest_heads"] == 1
 
 
+@pytest.mark.long
 def test_the_nodes_reach_nothing_but_the_sandbox(sandbox: Sandbox) -> None:
     for machine in ("pai-master", "pai-worker1", "hub"):
         assert "default" not in sandbox.on(machine, "ip", "route")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", ["pai-master", "pai-worker3"])
 def test_a_containerd_pulls_as_the_kubelet_has_it_do(sandbox: Sandbox, machine: str) -> None:
     sandbox.reset_upstream()
@@ -72,6 +77,7 @@ def test_a_containerd_pulls_as_the_kubelet_has_it_do(sandbox: Sandbox, machine: 
     assert sandbox.upstream()["manifest_heads"] >= 1, "it pulled from nowhere"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("machine", "counts"), [("pai-master", True), ("pai-worker3", False)])
 def test_hosts_toml_counts_where_config_path_is_set_and_nowhere_else(
     sandbox: Sandbox, machine: str, *, counts: bool
@@ -90,6 +96,7 @@ def test_hosts_toml_counts_where_config_path_is_set_and_nowhere_else(
     assert (pull.returncode != 0) is counts, pull.stderr
 
 
+@pytest.mark.long
 def test_podman_pulls_and_runs(sandbox: Sandbox) -> None:
     sandbox.reset_upstream()
     sandbox.try_on("pai-worker4", "podman", "image", "rm", "--force", "docker.io/library/hello-world")
@@ -98,6 +105,7 @@ def test_podman_pulls_and_runs(sandbox: Sandbox) -> None:
     assert sandbox.upstream()["manifest_gets"] >= 1, "it pulled from nowhere"
 
 
+@pytest.mark.long
 def test_crio_takes_a_mirror_in_and_out_when_it_is_reloaded(sandbox: Sandbox) -> None:
     def reaches_docker_hub() -> bool:
         sandbox.try_on("pai-worker4", "crictl", "rmi", "docker.io/library/app:1")
@@ -117,6 +125,7 @@ def test_crio_takes_a_mirror_in_and_out_when_it_is_reloaded(sandbox: Sandbox) ->
     assert reaches_docker_hub()
 
 
+@pytest.mark.long
 def test_a_node_has_no_engine_but_its_own(sandbox: Sandbox) -> None:
     programs = {
         machine: sandbox.on(
@@ -164,6 +173,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_without_traceback(sandbox: S
     assert "Traceback" not in text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("sandbox")
 def test_down_leaves_nothing_behind_also_after_an_interrupted_start() -> None:
     lifecycle.down()

@@ -93,6 +93,7 @@ def test_make_new_writes_a_stack_to_fill_in_and_never_over_one(tmp_path: Path) -
         file.unlink(missing_ok=True)
 
 
+@pytest.mark.long
 def test_a_node_that_can_not_change_over_keeps_an_entry_that_answers(sandbox: Sandbox) -> None:
     daemon_json = "/etc/docker/daemon.json"
     sandbox.up()

@@ -47,6 +47,7 @@ def test_a_storage_class_keeps_the_cache_on_a_claim(sandbox: Sandbox) -> None:
     assert stored, "the volume holds nothing of what was pulled"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("volume")
 def test_the_registries_of_all_upstreams_share_the_claim_and_find_each_other_again(sandbox: Sandbox) -> None:
     sandbox.up(docker_cache_fs_storage_class="by-hand", docker_cache_fs_size="1Gi", docker_cache_upstreams=["quay.io"])
@@ -54,7 +55,7 @@ def test_the_registries_of_all_upstreams_share_the_claim_and_find_each_other_aga
     assert "team" in sandbox.on("pai-master", "ls", f"{VOLUME_FOLDER}/quay.io/docker/registry/v2/repositories")
     sandbox.kubectl("delete", "pods", "-l", "app.kubernetes.io/name=docker-cache-registry")
     for deployment in ("docker-cache-registry", "docker-cache-registry-quay-io"):
-        sandbox.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
+        sandbox.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=300s")
 
 
 def claims(sandbox: Sandbox) -> list[str]:

@@ -53,7 +53,7 @@ def curl(cache: Sandbox, *arguments: str, seconds: float = 120) -> tuple[int, st
 def shown(cache: Sandbox) -> str:
     """Whom the certificate that a new connection gets is for."""
     script = f"openssl s_client -connect {HOST}:{PORT} </dev/null 2>/dev/null | openssl x509 -noout -subject"
-    return cache.on("pai-master", "sh", "-c", script).rpartition("CN = ")[2]
+    return cache.try_on("pai-master", "sh", "-c", script).stdout.strip().rpartition("CN = ")[2]
 
 
 def fronts(cache: Sandbox) -> dict[str, int]:
@@ -80,10 +80,13 @@ def write_secret(pair: Pair) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def hurry(cache: Sandbox) -> None:
-    """The kubelet looks at a pod's Secrets when it looks at the pod: within a minute or so, or when the pod is touched."""
+def hurried(cache: Sandbox) -> str:
+    """Whom the certificate is for. The kubelet looks at a pod's Secrets when it looks at the pod: within a minute or so, or
+    when the pod is touched, as here.
+    """
     for name in fronts(cache):
         cache.kubectl("annotate", "pod", name, f"touched={time.monotonic()}", "--overwrite")
+    return shown(cache)
 
 
 def test_from_http_to_https_the_nodes_change_over_from_one_port_to_another(cache: Sandbox) -> None:
@@ -94,7 +97,7 @@ def test_from_http_to_https_the_nodes_change_over_from_one_port_to_another(cache
     services = cache.kubectl("get", "services", "-o", "name").split()
     assert f"service/docker-cache-{PORT}" in services
     assert "service/docker-cache-30500" not in services, "the plain one goes after the nodes"
-    assert shown(cache) == "given"
+    wait_until(lambda: shown(cache) == "given", "the given certificate")
 
 
 @pytest.mark.usefixtures("cache")
@@ -111,8 +114,8 @@ def test_who_does_not_know_the_ca_and_who_speaks_an_old_tls_or_none_gets_nothing
     assert curl(cache, f"{ENTRY}/v2/")[0] in {35, 60}
     assert curl(cache, "--cacert", "/run/tls/ca.crt", "--tls-max", "1.1", f"{ENTRY}/v2/")[0] != 0
     assert curl(cache, f"http://{HOST}:{PORT}/v2/")[0] != 0
-    log = cache.kubectl("logs", "deployment/docker-cache-front", "-c", "tls")
-    assert "SSL handshake failure" in log, "it is said where the administrator looks"
+    log = ("logs", "deployment/docker-cache-front", "-c", "tls")
+    wait_until(lambda: "SSL handshake failure" in cache.kubectl(*log), "it is said where the administrator looks")
 
 
 def test_the_key_is_in_a_secret_alone(cache: Sandbox) -> None:
@@ -125,28 +128,33 @@ def test_the_key_is_in_a_secret_alone(cache: Sandbox) -> None:
 
 def test_the_access_log_has_the_clients_and_not_haproxy(cache: Sandbox) -> None:
     curl(cache, "--cacert", "/run/tls/ca.crt", f"{ENTRY}/v2/library/app/manifests/no-such-tag-of-worker1")
-    log = cache.kubectl("logs", "deployment/docker-cache-front", "-c", "access-log")
-    (line,) = [line for line in log.splitlines() if "no-such-tag-of-worker1" in line]
+    log = ("logs", "deployment/docker-cache-front", "-c", "access-log")
+    wait_until(lambda: "no-such-tag-of-worker1" in cache.kubectl(*log), "the request is in the access log")
+    (line,) = [line for line in cache.kubectl(*log).splitlines() if "no-such-tag-of-worker1" in line]
     assert '"127.0.0.1"' not in line, "HAProxy's own address says nothing"
 
 
 def test_a_secret_that_exists_takes_the_pairs_place(cache: Sandbox) -> None:
     write_secret(AUTHORITY.issue("first", None, (HOST,)))
     cache.up(**keys(docker_cache_tls_secret=SECRET))
-    assert shown(cache) == "first"
+    wait_until(lambda: shown(cache) == "first", "the Secret's certificate")
 
 
 def test_a_renewed_one_is_taken_up_and_a_pull_in_flight_finishes(cache: Sandbox) -> None:
     before = fronts(cache)
     url = f"{ENTRY}/v2/library/app/blobs/{digest(BLOB)}"
-    script = f"curl -sS -f --cacert /run/tls/ca.crt --limit-rate 400k {url} | sha256sum"
+    begun, go_on = "/run/tls/reading", "/run/tls/read-on"
+    slowly = f"{{ head -c 65536; touch {begun}; until [ -e {go_on} ]; do sleep 0.2; done; cat; }}"
+    script = f"curl -sS -f --cacert /run/tls/ca.crt {url} | {slowly} | sha256sum"
     with ThreadPoolExecutor() as pool:
         pull = pool.submit(cache.on, "pai-worker1", "bash", "-o", "pipefail", "-c", script, seconds=400)
-        time.sleep(2)
-        write_secret(AUTHORITY.issue("second", None, (HOST,)))
-        hurry(cache)
-        wait_until(lambda: shown(cache) == "second", "the renewed certificate")
-        assert not pull.done(), "the pull was to be in flight while the certificate changed"
+        try:
+            wait_until(lambda: cache.try_on("pai-worker1", "test", "-e", begun).returncode == 0, "the pull has begun")
+            write_secret(AUTHORITY.issue("second", None, (HOST,)))
+            wait_until(lambda: hurried(cache) == "second", "the renewed certificate")
+            assert not pull.done(), "the pull was to be in flight while the certificate changed"
+        finally:
+            cache.on("pai-worker1", "touch", go_on)
         assert pull.result().split()[0] == hashlib.sha256(BLOB).hexdigest()
     assert fronts(cache) == before, "no pod is new and no container was restarted"
 
@@ -154,13 +162,14 @@ def test_a_renewed_one_is_taken_up_and_a_pull_in_flight_finishes(cache: Sandbox)
 def test_a_pair_that_does_not_belong_together_is_left_aside(cache: Sandbox) -> None:
     third, other = AUTHORITY.issue("third", None, (HOST,)), AUTHORITY.issue("other", None, (HOST,))
     write_secret(Pair(certificate=third.certificate, key=other.key))
-    hurry(cache)
     log = ("logs", "deployment/docker-cache-front", "-c", "tls")
-    wait_until(lambda: "can't be used: the one before stays" in cache.kubectl(*log), "the log says it")
+    wait_until(
+        lambda: hurried(cache) == "second" and "can't be used: the one before stays" in cache.kubectl(*log),
+        "the log says it",
+    )
     assert shown(cache) == "second"
     write_secret(third)
-    hurry(cache)
-    wait_until(lambda: shown(cache) == "third", "a pair that can be used is taken up again")
+    wait_until(lambda: hurried(cache) == "third", "a pair that can be used is taken up again")
 
 
 def test_a_secret_that_can_not_be_used_is_named_before_anything_is_deployed(cache: Sandbox) -> None:

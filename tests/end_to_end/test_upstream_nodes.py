@@ -175,6 +175,7 @@ def test_a_second_update_touches_nothing(stack: Sandbox) -> None:
     assert everything(stack) == now
 
 
+@pytest.mark.long
 def test_one_registrys_file_that_somebody_took_away_is_drift_and_is_healed(stack: Sandbox) -> None:
     status, found = check()
     assert (status, {node["verdict"] for node in found.values()}) == (0, {"in order"}), found
@@ -190,6 +191,7 @@ def test_one_registrys_file_that_somebody_took_away_is_drift_and_is_healed(stack
     assert check()[0] == 0
 
 
+@pytest.mark.long
 def test_a_registry_that_is_served_no_more_is_asked_itself_again(stack: Sandbox) -> None:
     stack.up(docker_cache_upstreams=upstreams()[1:])
     assert stack.on(MASTER, "ls", "/etc/containerd/certs.d").split() == ["_default", "docker.io", "ghcr.io", PRIVATE]

@@ -139,6 +139,7 @@ def test_an_upstream_that_is_not_served_is_a_404_and_nobody_is_asked(cache: Sand
     assert body["errors"][0]["code"], "engines read the registries' own form"
 
 
+@pytest.mark.long
 def test_whole_images_come_by_path_to_an_engine_that_sends_no_namespace(cache: Sandbox) -> None:
     for host, (repository, tag) in IMAGES.items():
         if ":" in host:
@@ -171,11 +172,12 @@ def test_one_upstream_that_is_away_leaves_the_others_and_what_is_cached_of_its_o
     wait_until(lambda: ask(cache, by_namespace("quay.io", "team/app", "2"))[0] == "200", "quay.io pulls through again")
 
 
+@pytest.mark.long
 def test_every_registry_starts_with_its_upstream_away_and_pulls_through_when_that_is_back(cache: Sandbox) -> None:
     with away(cache, *SERVICES):
         cache.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=docker-cache-registry", "--wait=true")
         for deployment in DEPLOYMENTS.values():
-            cache.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
+            cache.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=300s")
         cache.forget_what_is_hot()
         for host, (repository, tag) in IMAGES.items():
             found = ask(cache, by_namespace(host, repository, tag))
@@ -189,9 +191,10 @@ def test_every_registry_starts_with_its_upstream_away_and_pulls_through_when_tha
         wait_until(lambda path=path: ask(cache, path)[0] == "200", f"{host} pulls through again")  # type: ignore[misc]
 
 
+@pytest.mark.long
 def test_a_registry_that_does_not_run_takes_nothing_of_the_others_away(cache: Sandbox) -> None:
     cache.kubectl("scale", "deployment/docker-cache-registry-quay-io", "--replicas=0")
-    cache.kubectl("wait", "--for=delete", "pod", "-l", "docker-cache/upstream=quay.io", "--timeout=120s")
+    cache.kubectl("wait", "--for=delete", "pod", "-l", "docker-cache/upstream=quay.io", "--timeout=300s")
     try:
         cache.forget_what_is_hot()
         assert ask(cache, by_namespace("quay.io", "team/app", "1"))[0] in {"502", "503", "504"}
@@ -200,9 +203,10 @@ def test_a_registry_that_does_not_run_takes_nothing_of_the_others_away(cache: Sa
             assert ask(cache, by_namespace(host, repository, tag)) == ("200", expected(host, repository, tag))
     finally:
         cache.kubectl("scale", "deployment/docker-cache-registry-quay-io", "--replicas=1")
-        cache.kubectl("rollout", "status", "deployment/docker-cache-registry-quay-io", "--timeout=120s")
+        cache.kubectl("rollout", "status", "deployment/docker-cache-registry-quay-io", "--timeout=300s")
 
 
+@pytest.mark.long
 def test_wrong_credentials_are_that_upstreams_alone(cache: Sandbox) -> None:
     wrong = {"host": PRIVATE, "username": "robot", "password": "wrong"}
     cache.up(**keys() | {"docker_cache_upstreams": ["quay.io", "ghcr.io", wrong]})

@@ -41,8 +41,8 @@ def test_long_files_run_only_when_asked_for() -> None:
 
 
 def test_every_file_runs_once_whoever_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "run_file", lambda _, file: outcome(file))
-    outcomes = run.run_all(["test_a", "test_b", "test_c"], [Path("one"), Path("two")])
+    monkeypatch.setattr(run, "run_file", lambda _, file, __: outcome(file))
+    outcomes = run.run_all(["test_a", "test_b", "test_c"], [Path("one"), Path("two")], ())
     assert sorted(outcome.file for outcome in outcomes) == ["test_a", "test_b", "test_c"]
 
 
@@ -94,7 +94,7 @@ PROJECT = {
     "tests/__init__.py": "",
     "tests/end_to_end/__init__.py": "",
     "tests/end_to_end/conftest.py": "import os, time\ndef pytest_sessionstart():\n    time.sleep(0.5)\n    open(FOLDER + '/ran', 'a').write(os.path.basename(os.getcwd()) + '\\n')\n",
-    "tests/end_to_end/test_good.py": "def test_it():\n    pass\n",
+    "tests/end_to_end/test_good.py": "import pytest\ndef test_it():\n    pass\n@pytest.mark.long\ndef test_a_long_one():\n    assert not 'for now'\n",
     "tests/end_to_end/test_fine.py": "def test_it():\n    pass\n",
     "tests/end_to_end/test_broken.py": "def test_it():\n    assert 'this one never does' == ''\n",
     "tests/end_to_end/test_flaky.py": "import pathlib\ndef test_it():\n    mark = pathlib.Path(FOLDER) / 'tried'\n    tried = mark.exists()\n    mark.touch()\n    assert tried\n",
