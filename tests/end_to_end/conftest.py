@@ -153,6 +153,13 @@ class Sandbox:
         )
         return live
 
+    def use_up_hub_limit(self, machine: str) -> None:
+        """From then on the hub refuses the machine's manifests."""
+        url = "https://registry-1.docker.io/v2/library/app/manifests/3"
+        self.on(machine, "sh", "-c", f"curl -s $(yes {url} | head -n 101) > /dev/null")
+        status = self.on(machine, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url)
+        assert status == "429", "the hub must have refused this node"
+
     def docker_pid(self, machine: str) -> str:
         return self.on(machine, "cat", "/var/run/docker.pid")
 

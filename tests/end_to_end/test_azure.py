@@ -155,10 +155,7 @@ def pulls_that_must_not_fail(azure: Sandbox, unit: str) -> Iterator[None]:
     """While the block runs, both workers pull again and again, and have no way round the cache: their limit is used up."""
     for worker in WORKERS:
         azure.pull_anew(worker, "app:2")
-        exhaust = (
-            "for i in $(seq 101); do curl -s -o /dev/null https://registry-1.docker.io/v2/library/app/manifests/3; done"
-        )
-        azure.on(worker, "sh", "-c", exhaust)
+        azure.use_up_hub_limit(worker)
         azure.on(worker, "systemd-run", f"--unit={unit}", "sh", "-c", PULL_FOR_EVER)
     try:
         yield

@@ -83,15 +83,14 @@ def _openpai(sandbox: Sandbox, tmp_path: Path) -> Iterator[None]:
     # All nodes in one wave: there are tests of waves, and each is a run of pulumi's.
     FILE.write_text(text.replace("config:\n", 'config:\n  docker-cache:docker_cache_wave_size: "100%"\n', 1))
     sandbox.kubectl("apply", "-f", str(manifest))
-    sandbox.kubectl("rollout", "status", "deployment/docker-registry-cache", "--timeout=120s")
+    sandbox.kubectl("rollout", "status", "deployment/docker-registry-cache", "--timeout=300s")
     sandbox.reset_upstream()
     for worker in WORKERS:
         sandbox.on(
             worker, "sh", "-c", f"printf '%s' '{OPENPAI_JSON}' > {DAEMON_JSON} && systemctl reload docker && sleep 1"
         )
         sandbox.pull_anew(worker, "app:1")
-        url = "https://registry-1.docker.io/v2/library/app/manifests/3"
-        sandbox.on(worker, "sh", "-c", f"for i in $(seq 101); do curl -s -o /dev/null {url}; done")
+        sandbox.use_up_hub_limit(worker)
         sandbox.on(worker, "systemd-run", f"--unit={PULLER}", "sh", "-c", PULL_FOR_EVER)
     yield
     for worker in WORKERS:
