@@ -60,9 +60,9 @@ class FrontParts:
 
 def create_front(
     name: str, args: FrontArgs, backends: Mapping[str, pulumi.Input[str]], opts: pulumi.ResourceOptions
-) -> k8s.core.v1.Service:
-    """What is given back is the Service for what runs in the cluster. `backends` are the addresses of the registries' Services by
-    their upstreams' hosts: no name has to resolve.
+) -> tuple[k8s.core.v1.Service, k8s.core.v1.Service]:
+    """What is given back are the Services for the nodes and for what runs in the cluster. `backends` are the addresses of the
+    registries' Services by their upstreams' hosts: no name has to resolve.
     """
     parts = FrontParts(
         configuration=create_configuration(name, args, backends, opts).metadata.name,
@@ -133,9 +133,9 @@ def create_deployment(
     )
 
 
-def create_services(args: FrontArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.Service:
+def create_services(args: FrontArgs, opts: pulumi.ResourceOptions) -> tuple[k8s.core.v1.Service, k8s.core.v1.Service]:
     """One for the nodes, by its port: another port is another Service, made before the nodes change over; the old one goes after
-    them. And one for what runs in the cluster, which is given back.
+    them. And one for what runs in the cluster.
     """
     name = service_name(args.node_port)
     target = "https" if args.tls else "entry"
@@ -143,7 +143,7 @@ def create_services(args: FrontArgs, opts: pulumi.ResourceOptions) -> k8s.core.v
     keeps_addresses: k8s.core.v1.ServiceSpecArgsDict = (
         {"external_traffic_policy": "Local"} if args.allowed_cidrs else {}
     )
-    k8s.core.v1.Service(
+    nodes = k8s.core.v1.Service(
         name,
         metadata=metadata(args.namespace, name, FRONT_LABELS),
         spec={
@@ -154,12 +154,13 @@ def create_services(args: FrontArgs, opts: pulumi.ResourceOptions) -> k8s.core.v
         },
         opts=opts,
     )
-    return k8s.core.v1.Service(
+    inside = k8s.core.v1.Service(
         NAME,
         metadata=metadata(args.namespace, NAME, FRONT_LABELS),
         spec={"selector": FRONT_LABELS, "ports": [{"name": "http", "port": 80, "target_port": "http"}]},
         opts=opts,
     )
+    return nodes, inside
 
 
 def create_disruption_budget(name: str, args: FrontArgs, opts: pulumi.ResourceOptions) -> None:

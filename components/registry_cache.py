@@ -86,11 +86,13 @@ class RegistryCache(pulumi.ComponentResource):
         addresses = create_registries(name, args, common, child)
         # The front waits for no registry: it has hits to serve where one can't start.
         observed = [*args.front.sidecars, *front_exporters(exporters, args.front.image, list(addresses))]
-        front = create_front(f"{name}-front", replace(args.front, sidecars=observed), addresses, child)
-        self.front_address = front.spec.cluster_ip
+        nodes, inside = create_front(f"{name}-front", replace(args.front, sidecars=observed), addresses, child)
+        self.front_address = inside.spec.cluster_ip
         create_observing(name, args.observing, child)
         if args.network_policy:
-            create_network_policies(name, args.front, child)
+            # In a cache from before the front the nodes' Service leads to the registry until then.
+            led = pulumi.ResourceOptions(depends_on=[nodes])
+            create_network_policies(name, args.front, pulumi.ResourceOptions.merge(child, led))
         self.register_outputs({})
 
 

@@ -61,6 +61,13 @@ def object_name(host: str) -> str:
     return "docker-cache-registry" if host == DOCKER_IO else f"docker-cache-registry-{slug(host)}"
 
 
+def port_name(host: str) -> str:
+    """The Service of a cache from before the front leads to every pod of these labels that has a port `registry`, until it is
+    updated.
+    """
+    return "registry" if host == DOCKER_IO else "upstream"
+
+
 def resource_name(name: str, host: str) -> str:
     """What pulumi calls its resources by; Docker Hub's were there before there were others."""
     return name if host == DOCKER_IO else f"{name}-{slug(host)}"
@@ -116,7 +123,7 @@ def create_service(name: str, args: UpstreamArgs, common: Common, opts: pulumi.R
         metadata={**labelled, "annotations": SKIP_AWAIT},
         spec={
             "selector": upstream_labels(args.host),
-            "ports": [{"name": "registry", "port": registry.PORT, "target_port": "registry"}],
+            "ports": [{"name": "registry", "port": registry.PORT, "target_port": port_name(args.host)}],
         },
         opts=opts,
     )
@@ -124,7 +131,7 @@ def create_service(name: str, args: UpstreamArgs, common: Common, opts: pulumi.R
 
 def pod_spec(args: UpstreamArgs, common: Common, runtime: Runtime) -> k8s.core.v1.PodSpecArgsDict:
     sidecars = [*args.sidecars, *registry_exporters(common.exporters, observed(args, common, runtime))]
-    spec = pod(registry_container(common, runtime), volumes(common, runtime), sidecars)
+    spec = pod(registry_container(port_name(args.host), common, runtime), volumes(common, runtime), sidecars)
     spec |= {"termination_grace_period_seconds": LEAVING_SECONDS + registry.DRAIN_SECONDS + 15}
     affinity = place(common)
     if affinity:
@@ -181,19 +188,19 @@ def store_mount() -> k8s.core.v1.VolumeMountArgsDict:
     return {"name": "store", "mount_path": registry.STORE}
 
 
-def registry_container(common: Common, runtime: Runtime) -> k8s.core.v1.ContainerArgsDict:
+def registry_container(port: str, common: Common, runtime: Runtime) -> k8s.core.v1.ContainerArgsDict:
     # Without a store of the pod's own there is no disk to run full.
     disk = [registry.STORE, str(common.min_free_percent)] if common.storage.volume else ["/", "0"]
     return container("registry", registry.SERVE_SCRIPT, disk, runtime) | {
         "ports": [
-            {"name": "registry", "container_port": registry.PORT},
+            {"name": port, "container_port": registry.PORT},
             {"name": "metrics", "container_port": registry.PROXY_METRICS_PORT},
         ],
         "volume_mounts": volume_mounts(common),
         # `/` is 503 while the storage is unhealthy; neither probe asks the upstream.
-        "readiness_probe": {"http_get": {"path": "/", "port": "registry"}, "period_seconds": 5, "failure_threshold": 3},
+        "readiness_probe": {"http_get": {"path": "/", "port": port}, "period_seconds": 5, "failure_threshold": 3},
         "liveness_probe": {
-            "tcp_socket": {"port": "registry"},
+            "tcp_socket": {"port": port},
             "initial_delay_seconds": 15,
             "period_seconds": 10,
             "failure_threshold": 6,

@@ -42,6 +42,8 @@ class Recorder(pulumi.runtime.Mocks):
     resources: list[pulumi.runtime.MockResourceArgs] = field(default_factory=list)
     requests: dict[str, Any] = field(default_factory=dict)
     """Commands with their options, by name: mocks are told of inputs alone."""
+    dependencies: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """The names of what each resource, by its type and its name, waits for."""
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         args.inputs = revealed(args.inputs)
@@ -101,6 +103,8 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     def remembering(self: MockMonitor, request: Any) -> Any:
         if request.type == COMMAND:
             mocks.requests[request.name] = request
+        waits_for = [urn.rpartition("::")[2] for urn in request.dependencies]
+        mocks.dependencies[request.type, request.name] = waits_for
         return register(self, request)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(MockMonitor, "RegisterResource", remembering)

@@ -117,6 +117,13 @@ def test_the_entry_is_everybodys_or_that_of_the_allowed_networks(
     ], "the front's other port is for the cache's own pods"
 
 
+def test_policies_come_once_the_nodes_are_led_to_the_front(recorder: Recorder) -> None:
+    deploy(stack())
+    for name in ("docker-cache-front", "docker-cache-registry"):
+        waits_for = recorder.dependencies[POLICY, name]
+        assert "docker-cache-30500" in waits_for, "a cache from before the front would be cut off from its nodes"
+
+
 def test_policies_can_be_left_to_others(recorder: Recorder) -> None:
     assert policies(recorder, docker_cache_network_policy="false") == {}
 

@@ -54,6 +54,18 @@ def test_no_service_leads_to_another_upstreams_pod(recorder: Recorder) -> None:
     assert labels["docker-cache/upstream"] == "private.example-5000", "Kubernetes takes no colon there"
 
 
+def test_a_service_from_before_the_front_leads_to_docker_hubs_registry_alone(recorder: Recorder) -> None:
+    """It goes by the labels that all of them have, and by the name of a port."""
+    deploy(stack(**BOTH))
+    named = {}
+    for name in ("docker-cache", "docker-cache-ghcr-io", "docker-cache-private-example-5000"):
+        port = pod_of(recorder, name)["containers"][0]["ports"][0]
+        assert recorder.named(SERVICE, f"{name}-registry")["spec"]["ports"][0]["targetPort"] == port["name"]
+        assert pod_of(recorder, name)["containers"][0]["readinessProbe"]["httpGet"]["port"] == port["name"]
+        named[name] = port["name"]
+    assert [name for name, port in named.items() if port == "registry"] == ["docker-cache"]
+
+
 def test_docker_hub_keeps_the_root_of_the_store_and_the_others_have_folders_in_it(recorder: Recorder) -> None:
     deploy(stack(**BOTH))
     folders = {
