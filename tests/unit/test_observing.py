@@ -106,7 +106,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_the_scripts_write() -> None:
     for query in queries():
         names = set(re.findall(r"\b(?:docker_cache|registry|node)_\w+", query)) - FROM_ELSEWHERE
         for name in names:
-            own = re.sub("_bucket$", "", name.removeprefix("docker_cache_"))
+            own = re.sub("_(bucket|count)$", "", name.removeprefix("docker_cache_"))
             assert re.search(rf'("|metric |_){own}\b', scripts), f"{name} of {query}"
 
 
