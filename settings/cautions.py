@@ -23,6 +23,8 @@ CACHE_KEYS = (
     "docker_cache_azure_account_name",
     "docker_cache_tls_certificate",
     "docker_cache_tls_secret",
+    "docker_cache_allowed_cidrs",
+    "docker_cache_priority_class",
     "docker_cache_service_monitor",
     "docker_cache_alert_rules",
     "docker_cache_dashboard",

@@ -238,9 +238,14 @@ class Settings(Model):
         return self.docker_cache_custom_registry or self.docker_cache_entry
 
     @property
+    def has_entry(self) -> bool:
+        """Whether there is one yet: a rule asks for nodes, and others look at the entry meanwhile."""
+        return bool(self.given_entry or self.docker_cache_nodes)
+
+    @property
     def entry(self) -> str:
-        """The URL that stands for all; the rules have seen to it that there is one."""
-        first = self.first_master or next(iter(self.kept_nodes), None)
+        """The URL that stands for all; only without any node is there none."""
+        first = self.first_master or next(iter(self.kept_nodes or self.docker_cache_nodes), None)
         return self.given_entry or self.entry_at(first.host if first else "")
 
     @property

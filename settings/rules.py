@@ -27,7 +27,7 @@ def problems_across(settings: Settings, wrong: Collection[str]) -> list[str]:
 
 
 def is_plain(settings: Settings) -> bool:
-    return urlsplit(settings.entry).scheme == "http"
+    return settings.has_entry and urlsplit(settings.entry).scheme == "http"
 
 
 def missing_nodes(settings: Settings) -> Iterator[str]:

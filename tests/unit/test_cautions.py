@@ -102,6 +102,8 @@ def test_a_restart_that_is_allowed_is_announced() -> None:
 def test_keys_of_the_cache_beside_a_custom_registry_are_named() -> None:
     (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_fs_claim="kept")
     assert line.endswith("no cache is installed, and docker_cache_fs_claim count for nothing")
+    (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_allowed_cidrs='["10.0.0.0/8"]')
+    assert line.endswith("no cache is installed, and docker_cache_allowed_cidrs count for nothing")
     (line,) = said(docker_cache_custom_registry="10.0.0.9:5000", docker_cache_ttl="30d", docker_cache_fs_max_size="1Ti")
     assert line.endswith("no cache is installed, and docker_cache_ttl, docker_cache_fs_max_size count for nothing")
 
