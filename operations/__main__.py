@@ -26,9 +26,8 @@ from sandbox import lifecycle
 from sandbox.processes import init_pid
 from sandbox.progress import SandboxError
 from settings.access import Access
-from settings.cluster import Answer, Cluster, ask_cluster, ask_nothing
+from settings.cluster import Ask, ask_cluster, ask_nothing
 from settings.loading import Disabled, SettingsError, load
-from settings.model import Settings
 from settings.stack import Stack, read_stack
 
 
@@ -183,7 +182,7 @@ def retire_predecessor() -> int:
     return 0
 
 
-def stack_from_stdin(ask: Callable[[Cluster, Settings], Answer] = ask_cluster) -> Stack | Disabled:
+def stack_from_stdin(ask: Ask = ask_cluster) -> Stack | Disabled:
     values: dict[str, str] = json.load(sys.stdin)
     return read_stack(values.get, stacks.ROOT, os.environ, ask=ask)
 

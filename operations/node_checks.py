@@ -118,7 +118,7 @@ class Task:
 def check(task: Task, console: Console) -> Checks:
     """All nodes at once, as far as this machine bears it."""
     cluster = task.stack.cluster if task.is_wanted else None
-    answer = ask_cluster(cluster, task.stack.settings).problems if cluster else ()
+    answer = ask_cluster(cluster, task.stack.settings, task.stack.entry_ca).problems if cluster else ()
     problems = tuple(as_error(line) for line in answer)
     return Checks(cluster=problems, nodes=tuple(asyncio.run(check_nodes(task, console))))
 

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +13,7 @@ import urllib3
 import yaml
 
 from settings.model import Settings
-from settings.tls import Source, TlsPair, pair_problems
+from settings.tls import Source, TlsPair, pair_problems, secret_cautions
 from settings.values import read_file
 
 OLDEST = (1, 22)
@@ -74,7 +74,11 @@ class Answer:
     cautions: tuple[str, ...] = ()
 
 
-def ask_cluster(cluster: Cluster, settings: Settings) -> Answer:
+Ask = Callable[[Cluster, Settings, str | None], Answer]
+"""The last is the CA that the nodes get."""
+
+
+def ask_cluster(cluster: Cluster, settings: Settings, entry_ca: str | None) -> Answer:
     """Is it new enough, has it the namespace and what the settings name in it, is the NodePort free for us, and does the
     predecessor run there?
     """
@@ -83,11 +87,12 @@ def ask_cluster(cluster: Cluster, settings: Settings) -> Answer:
         with api_client(cluster) as client:
             version = kubernetes.client.VersionApi(client).get_code(_request_timeout=CONNECT_SECONDS)
             listed = services(client)
+            secret = look_at_tls_secret(client, settings, entry_ca)
             found = (
                 version_problem(str(version.git_version)),
                 namespace_problem(client, settings),
                 node_port_problem(listed, settings),
-                *tls_secret_problems(client, settings),
+                *secret.problems,
             )
     except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError) as error:
         reason = str(getattr(error, "reason", None) or type(error).__name__)
@@ -100,10 +105,10 @@ def ask_cluster(cluster: Cluster, settings: Settings) -> Answer:
         # Their texts may quote the kubeconfig.
         return Answer(problems=(f'docker_cache_kubeconfig can\'t be used with context "{cluster.context}": {look}',))
     problems = tuple(problem for problem in found if problem)
-    return Answer(problems=problems, cautions=() if problems else tuple(predecessor_cautions(listed)))
+    return Answer(problems=problems, cautions=() if problems else (*predecessor_cautions(listed), *secret.cautions))
 
 
-def ask_nothing(_cluster: Cluster, _settings: Settings) -> Answer:
+def ask_nothing(_cluster: Cluster, _settings: Settings, _entry_ca: str | None) -> Answer:
     """In the place of `ask_cluster`, where the configuration alone is looked at."""
     return Answer()
 
@@ -120,11 +125,11 @@ def namespace_problem(client: kubernetes.client.ApiClient, settings: Settings) -
     return None
 
 
-def tls_secret_problems(client: kubernetes.client.ApiClient, settings: Settings) -> list[str]:
+def look_at_tls_secret(client: kubernetes.client.ApiClient, settings: Settings, entry_ca: str | None) -> Answer:
     """A pod that names a Secret which is not there waits for it without a word."""
     name, namespace = settings.docker_cache_tls_secret, settings.docker_cache_namespace
     if name is None:
-        return []
+        return Answer()
     shown = f'docker_cache_tls_secret is "{name}"'
     try:
         secret = kubernetes.client.CoreV1Api(client).read_namespaced_secret(
@@ -133,17 +138,20 @@ def tls_secret_problems(client: kubernetes.client.ApiClient, settings: Settings)
     except kubernetes.client.ApiException as error:
         if error.status == HTTPStatus.NOT_FOUND:
             command = f"kubectl --namespace {namespace} create secret tls {name} --cert=… --key=…"
-            return [f"{shown}: there is no such Secret; make it with `{command}`, or have cert-manager make it"]
+            problem = f"{shown}: there is no such Secret; make it with `{command}`, or have cert-manager make it"
+            return Answer(problems=(problem,))
         if error.status != HTTPStatus.FORBIDDEN:
             raise
-        return []
+        return Answer()
     pair = secret_pair(as_json(client, secret))
     if pair is None:
-        return [f"{shown}: that Secret is not of type {TLS_TYPE}, with tls.crt and tls.key; name one that is"]
+        problem = f"{shown}: that Secret is not of type {TLS_TYPE}, with tls.crt and tls.key; name one that is"
+        return Answer(problems=(problem,))
     source = Source(
         certificate=f"tls.crt of docker_cache_tls_secret {name}", key=f"tls.key of docker_cache_tls_secret {name}"
     )
-    return list(pair_problems(pair, settings, None, source))
+    problems = tuple(pair_problems(pair, settings, entry_ca, source))
+    return Answer(problems=problems, cautions=() if problems else tuple(secret_cautions(pair, settings, source)))
 
 
 def secret_pair(item: Mapping[str, Any]) -> TlsPair | None:

@@ -1,7 +1,7 @@
 """The stack's configuration as everything that `__main__.py` needs, or a list of what is wrong with it."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from settings.access import Access, resolve
 from settings.azure import read_account_key
 from settings.cautions import cautions
 from settings.certificate import read_certificate
-from settings.cluster import Answer, Cluster, ask_cluster, find_cluster
+from settings.cluster import Answer, Ask, Cluster, ask_cluster, find_cluster
 from settings.loading import Disabled, Read, SettingsError, examine
 from settings.model import Settings
 from settings.tls import TlsPair, read_tls, tls_cautions
@@ -92,7 +92,7 @@ def read_stack(
     given: Collection[str] = (),
     plain: Collection[str] = (),
     *,
-    ask: Callable[[Cluster, Settings], Answer] = ask_cluster,
+    ask: Ask = ask_cluster,
 ) -> Stack | Disabled:
     """Check the configuration, the files it names and, by `ask`, the cluster. Raises SettingsError with all problems found."""
     examined = examine(read, given)
@@ -106,7 +106,7 @@ def read_stack(
     cluster = None
     if not settings.docker_cache_custom_registry and not examined.wrong & CLUSTER_KEYS:
         cluster = find_cluster(settings, base, problems)
-    answer = ask(cluster, settings) if cluster and not problems else Answer()
+    answer = ask(cluster, settings, entry_ca) if cluster and not problems else Answer()
     problems += answer.problems
     if problems:
         raise SettingsError(problems)

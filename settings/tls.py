@@ -16,7 +16,7 @@ from settings.values import read_file
 
 CERTIFICATE, KEY, KEY_PATH = "docker_cache_tls_certificate", "docker_cache_tls_key", "docker_cache_tls_key_path"
 SOON = timedelta(days=30)
-"""What a certificate that is renewed in time has left at least."""
+"""What a certificate that is renewed in time has left at least; one that others renew, less where it does not last long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,43 +122,64 @@ def host_problems(server: x509.Certificate, settings: Settings, source: Source) 
         if not any(covers(name, host) for name in names):
             yield (
                 f"{source.certificate} is not for {host}, by which the nodes reach the cache: it is for "
-                f"{', '.join(names) or 'no host'}; make one that has it as subjectAltName"
+                f"{', '.join(names) or 'no host'}; make one with the subjectAltName {name_of(host)}"
             )
 
 
 def entry_hosts(settings: Settings) -> list[str]:
+    if not settings.has_entry:
+        return []
     urls = [settings.entry, *(url for urls in settings.entries.values() for url in urls)]
     return list(dict.fromkeys(urlsplit(url).hostname or "" for url in urls))
 
 
 def server_names(server: x509.Certificate) -> list[str]:
+    """As openssl writes them: `DNS:cache.example`, `IP:10.0.0.1`."""
     try:
         names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return []
     return [
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
+        *(f"DNS:{name}" for name in names.get_values_for_type(x509.DNSName)),
+        *(f"IP:{address}" for address in names.get_values_for_type(x509.IPAddress)),
     ]
 
 
-def covers(name: str, host: str) -> bool:
-    """A wildcard stands for one label; an address is no name."""
+def name_of(host: str) -> str:
+    """What a client looks for: an address is no name, even where it stands among the names."""
     try:
-        return ipaddress.ip_address(name) == ipaddress.ip_address(host)
+        return f"IP:{ipaddress.ip_address(host)}"
     except ValueError:
-        pass
-    name, host = name.lower().rstrip("."), host.lower().rstrip(".")
-    return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
+        return f"DNS:{host.lower().rstrip('.')}"
+
+
+def covers(name: str, host: str) -> bool:
+    """A wildcard stands for one label."""
+    kind, _, text = name.partition(":")
+    wanted_kind, _, wanted = name_of(host).partition(":")
+    text = text.lower().rstrip(".")
+    is_wild = kind == "DNS" and text.startswith("*.")
+    return kind == wanted_kind and (text == wanted or (is_wild and wanted.partition(".")[2] == text[2:]))
 
 
 def ca_problems(chain: list[x509.Certificate], entry_ca: str | None, source: Source) -> Iterator[str]:
     authorities = x509.load_pem_x509_certificates(entry_ca.encode()) if entry_ca else []
-    if authorities and not any(is_issued(certificate, by) for certificate in chain for by in authorities):
+    if authorities and not leads_to(authorities, chain[0], chain[1:]):
         yield (
             f"docker_cache_entry_ca is not the CA of {source.certificate}: the nodes would refuse it; give the CA that has "
             "issued it, and with the certificate those between the two"
         )
+
+
+def leads_to(authorities: list[x509.Certificate], server: x509.Certificate, others: list[x509.Certificate]) -> bool:
+    """From the server's own certificate up, as a client goes: what else lies in the chain counts for nothing."""
+    if any(is_issued(server, by) for by in authorities):
+        return True
+    return any(
+        leads_to(authorities, by, [other for other in others if other is not by])
+        for by in others
+        if is_issued(server, by)
+    )
 
 
 def is_issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
@@ -171,7 +192,7 @@ def is_issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
 
 
 def tls_cautions(pair: TlsPair | None, settings: Settings) -> Iterator[str]:
-    """Of a pair that is right by itself."""
+    """Of a given pair that is right by itself."""
     if pair is None:
         return
     server = x509.load_pem_x509_certificates(pair.certificate.encode())[0]
@@ -180,8 +201,24 @@ def tls_cautions(pair: TlsPair | None, settings: Settings) -> Iterator[str]:
             f"{CERTIFICATE} ends on {server.not_valid_after_utc:%Y-%m-%d}: then no node can pull through the cache; renew it "
             "and run `pulumi up`, or use docker_cache_tls_secret, which is renewed without"
         )
+    yield from signed_by_itself(server, settings, Source())
+
+
+def secret_cautions(pair: TlsPair, settings: Settings, source: Source) -> Iterator[str]:
+    """Of a Secret's pair that is right by itself, and that somebody else is to renew: cert-manager does when a third is left."""
+    server = x509.load_pem_x509_certificates(pair.certificate.encode())[0]
+    end = server.not_valid_after_utc
+    if end - datetime.now(UTC) < min(SOON, (end - server.not_valid_before_utc) / 4):
+        yield (
+            f"{source.certificate} ends on {end:%Y-%m-%d} and has not been renewed: then no node can pull through the cache; see "
+            "what is to renew it (`kubectl describe certificate`), or put another pair into the Secret"
+        )
+    yield from signed_by_itself(server, settings, source)
+
+
+def signed_by_itself(server: x509.Certificate, settings: Settings, source: Source) -> Iterator[str]:
     if server.issuer == server.subject and not settings.docker_cache_entry_ca:
         yield (
-            f"{CERTIFICATE} is signed by itself, and docker_cache_entry_ca is not set: a node takes it only where it is among "
-            "the node's own CAs; set docker_cache_entry_ca to the certificate as well"
+            f"{source.certificate} is signed by itself, and docker_cache_entry_ca is not set: a node takes it only where it is "
+            "among the node's own CAs; set docker_cache_entry_ca to the certificate as well"
         )

@@ -1,6 +1,8 @@
 """The certificate that the cache shows: what is refused before a node would refuse it."""
 
 import base64
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
 
 from sandbox.identities import Authority
@@ -25,12 +28,13 @@ from settings.model import Settings
 from settings.stack import Stack, read_stack
 from settings.tls import TlsPair, covers, read_tls, tls_cautions
 from tests.unit.messages import remember
-from tests.unit.stacks import configuration
+from tests.unit.stacks import HTPASSWD, configuration
 
 AUTHORITY = Authority()
 SOUND = AUTHORITY.issue("cache", None, ("10.0.0.1", "cache.example"))
 CERTIFICATE, KEY = SOUND.certificate.decode(), SOUND.key.decode()
 PAIR = {"docker_cache_tls_certificate": CERTIFICATE, "docker_cache_tls_key": KEY}
+NUMBERS = itertools.count()
 
 
 def checked(**keys: str) -> Settings:
@@ -58,28 +62,38 @@ class Made:
     certificate: str
     key: str
 
-    def keys(self) -> dict[str, str]:
-        return {"docker_cache_tls_certificate": self.certificate, "docker_cache_tls_key": self.key}
+    def keys(self, chain: str = "") -> dict[str, str]:
+        return {"docker_cache_tls_certificate": chain or self.certificate, "docker_cache_tls_key": self.key}
 
 
-def made(begins: timedelta = timedelta(days=-2), lasts: timedelta = timedelta(days=365), passphrase: str = "") -> Made:
-    """A certificate for 10.0.0.1, signed by itself."""
+def made(
+    begins: timedelta = timedelta(days=-2),
+    lasts: timedelta = timedelta(days=365),
+    passphrase: str = "",
+    names: Sequence[str] = (),
+    by: Made | None = None,
+) -> Made:
+    """A certificate for 10.0.0.1 (or for names), signed by another one or by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cache")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"cache {next(NUMBERS)}")])
+    issuer = x509.load_pem_x509_certificate(by.certificate.encode()).subject if by else name
+    signing = load_pem_private_key(by.key.encode(), None) if by else key
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    listed = [x509.DNSName(each) for each in names] or [x509.IPAddress(ip_address("10.0.0.1"))]
     begin = datetime.now(UTC) + begins
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(begin)
         .not_valid_after(begin + lasts)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("10.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(listed), critical=False)
     )
     encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     return Made(
-        certificate=builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode(),
+        certificate=builder.sign(signing, SHA256()).public_bytes(Encoding.PEM).decode(),
         key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode(),
     )
 
@@ -162,8 +176,9 @@ def test_a_certificate_for_another_host_is_refused_unless_the_nodes_do_not_look(
     keys = {"docker_cache_tls_certificate": other.certificate.decode(), "docker_cache_tls_key": other.key.decode()}
     (message,) = problems(**keys)
     assert message.startswith(
-        "docker_cache_tls_certificate is not for 10.0.0.1, by which the nodes reach the cache: it is for cache.example;"
+        "docker_cache_tls_certificate is not for 10.0.0.1, by which the nodes reach the cache: it is for DNS:cache.example;"
     ), "its common name counts for nothing"
+    assert message.endswith("make one with the subjectAltName IP:10.0.0.1")
     assert read(**keys, docker_cache_entry="https://cache.example:30500").tls
     assert read(**keys, docker_cache_entry_insecure="true").tls
 
@@ -176,13 +191,15 @@ def test_a_certificate_has_to_be_for_every_entry_that_a_node_gets() -> None:
 @pytest.mark.parametrize(
     ("name", "host", "is_covered"),
     [
-        ("cache.example", "CACHE.example", True),
-        ("*.example", "cache.example", True),
-        ("*.example", "a.cache.example", False),
-        ("*.example", "example", False),
-        ("10.0.0.1", "10.0.0.1", True),
-        ("::1", "0:0:0:0:0:0:0:1", True),
-        ("10.0.0.1", "10.0.0.10", False),
+        ("DNS:cache.example", "CACHE.example", True),
+        ("DNS:*.example", "cache.example", True),
+        ("DNS:*.example", "a.cache.example", False),
+        ("DNS:*.example", "example", False),
+        ("IP:10.0.0.1", "10.0.0.1", True),
+        ("IP:::1", "0:0:0:0:0:0:0:1", True),
+        ("IP:10.0.0.1", "10.0.0.10", False),
+        ("DNS:10.0.0.1", "10.0.0.1", False),
+        ("DNS:*.0.0.1", "10.0.0.1", False),
     ],
 )
 def test_a_name_covers_what_a_client_would_take_it_for(name: str, host: str, is_covered: bool) -> None:
@@ -195,6 +212,27 @@ def test_the_ca_that_the_nodes_get_has_to_be_the_certificates() -> None:
     assert read(**PAIR, docker_cache_entry_ca=AUTHORITY.certificate.decode()).tls
 
 
+def test_an_address_among_the_names_is_none_that_a_node_would_take() -> None:
+    named = made(names=("10.0.0.1",))
+    (message,) = problems(**named.keys(), docker_cache_entry_ca=named.certificate)
+    assert message.startswith("docker_cache_tls_certificate is not for 10.0.0.1,")
+    assert "it is for DNS:10.0.0.1; make one with the subjectAltName IP:10.0.0.1" in message
+
+
+def test_what_leads_to_the_ca_is_the_servers_own_certificate_and_not_what_lies_beside_it() -> None:
+    root, other = made(), Authority().certificate.decode()
+    between = made(by=root)
+    server = made(by=between)
+    chain = server.certificate + between.certificate
+    assert read(**server.keys(chain), docker_cache_entry_ca=root.certificate).tls
+    assert read(**server.keys(chain + root.certificate + other), docker_cache_entry_ca=root.certificate).tls
+    for beside in (other, between.certificate + other):
+        (message,) = problems(**server.keys(server.certificate + beside), docker_cache_entry_ca=other)
+        assert message.startswith("docker_cache_entry_ca is not the CA of docker_cache_tls_certificate")
+    (message,) = problems(**server.keys(server.certificate + root.certificate), docker_cache_entry_ca=root.certificate)
+    assert message.startswith("docker_cache_entry_ca is not the CA of"), "the one between the two is missing"
+
+
 def test_with_a_registry_of_the_users_own_the_pair_is_not_looked_at() -> None:
     settings = checked(**PAIR | {"docker_cache_tls_key": "nonsense"}, docker_cache_custom_registry="https://r.example")
     found: list[str] = []
@@ -203,6 +241,12 @@ def test_with_a_registry_of_the_users_own_the_pair_is_not_looked_at() -> None:
 
 
 def secret_problems(monkeypatch: pytest.MonkeyPatch, secret: dict[str, object] | int) -> list[str]:
+    return list(looked_at(monkeypatch, secret).problems)
+
+
+def looked_at(
+    monkeypatch: pytest.MonkeyPatch, secret: dict[str, object] | int, entry_ca: str | None = None
+) -> cluster.Answer:
     """What is said of a Secret that the cluster has, or of the status that it answers with."""
 
     def answer(*_: object, **__: object) -> object:
@@ -211,8 +255,10 @@ def secret_problems(monkeypatch: pytest.MonkeyPatch, secret: dict[str, object] |
         return secret
 
     monkeypatch.setattr(kubernetes.client.CoreV1Api, "read_namespaced_secret", answer)
-    found = cluster.tls_secret_problems(kubernetes.client.ApiClient(), checked(docker_cache_tls_secret="cache-tls"))
-    remember(found)
+    given = {"docker_cache_entry_ca": entry_ca} if entry_ca else {}
+    settings = checked(docker_cache_tls_secret="cache-tls", **given)
+    found = cluster.look_at_tls_secret(kubernetes.client.ApiClient(), settings, entry_ca)
+    remember([*found.problems, *found.cautions])
     return found
 
 
@@ -240,4 +286,43 @@ def test_a_secret_that_is_named_has_to_be_there_with_a_pair_that_can_be_used(mon
 
 
 def test_without_the_key_no_secret_is_asked_for() -> None:
-    assert cluster.tls_secret_problems(kubernetes.client.ApiClient(), checked()) == []
+    assert cluster.look_at_tls_secret(kubernetes.client.ApiClient(), checked(), None) == cluster.Answer()
+
+
+def test_a_secrets_pair_is_held_against_the_ca_that_the_nodes_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tls_secret(CERTIFICATE, KEY)
+    assert looked_at(monkeypatch, secret, AUTHORITY.certificate.decode()) == cluster.Answer()
+    (message,) = looked_at(monkeypatch, secret, Authority().certificate.decode()).problems
+    assert message.startswith("docker_cache_entry_ca is not the CA of tls.crt of docker_cache_tls_secret cache-tls")
+
+
+@pytest.mark.parametrize(
+    ("lasts", "left", "is_said"), [(365, 29, True), (365, 31, False), (90, 29, False), (90, 20, True), (4, 1.1, False)]
+)
+def test_a_secrets_certificate_that_nobody_has_renewed_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, lasts: float, left: float, *, is_said: bool
+) -> None:
+    pair = made(begins=timedelta(days=left - lasts), lasts=timedelta(days=lasts))
+    cautions = looked_at(monkeypatch, tls_secret(pair.certificate, pair.key), pair.certificate).cautions
+    assert [caution.partition(" ends on ")[0] for caution in cautions] == [
+        "tls.crt of docker_cache_tls_secret cache-tls"
+    ] * is_said
+
+
+def test_a_secrets_certificate_that_is_signed_by_itself_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = made()
+    (caution,) = looked_at(monkeypatch, tls_secret(pair.certificate, pair.key)).cautions
+    assert "tls.crt of docker_cache_tls_secret cache-tls is signed by itself" in caution
+
+
+def test_a_pair_without_nodes_is_one_problem_among_others() -> None:
+    keys = {"docker_cache_nodes": "[]", "docker_cache_entry_ca": AUTHORITY.certificate.decode()}
+    (message,) = problems(**PAIR, **keys)
+    assert message.startswith("docker_cache_nodes is missing")
+    credentials = {
+        "docker_cache_entry_username": "u",
+        "docker_cache_entry_password": "p",
+        "docker_cache_htpasswd": HTPASSWD,
+    }
+    (message,) = problems(docker_cache_nodes="[]", **credentials)
+    assert message.startswith("docker_cache_nodes is missing")
