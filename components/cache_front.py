@@ -70,7 +70,8 @@ def create_front(
         sidecars=[*tls_sidecars(name, args, opts), *args.sidecars],
     )
     deployment = create_deployment(name, args, parts, opts)
-    if args.replicas > 1:
+    # Where all of them run on one node, none could go elsewhere, and a drain would wait for ever.
+    if args.replicas > 1 and len(args.node_names) != 1:
         create_disruption_budget(name, args, opts)
     return create_services(args, pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[deployment])))
 

@@ -75,6 +75,7 @@ upstream_is_back() {
     listens_at "$trial_port" || { kill -0 "$trial" 2>/dev/null && pause && listens_at "$trial_port"; }
     answered=$?
     kill -KILL "$trial" 2>/dev/null
+    trial=
     retry_at=$(($(date +%s) + retry_seconds))
     return "$answered"
 }
@@ -126,11 +127,14 @@ pause() {
 stop() {
     # shellcheck disable=SC2086 # a list of process ids
     kill -TERM "$registry" $draining 2>/dev/null
+    # One that waits for its upstream does not end when told to.
+    [ -n "$trial" ] && kill -KILL "$trial" 2>/dev/null
     wait
     exit 0
 }
 
 draining=
+trial=
 retry_at=0
 away=no
 low=no

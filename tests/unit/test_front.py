@@ -140,6 +140,12 @@ def test_one_front_has_no_budget_that_would_hold_up_a_drain(recorder: Recorder) 
     assert "priorityClassName" not in front_pod(recorder)
 
 
+def test_fronts_that_can_run_on_one_node_only_have_no_budget_either(recorder: Recorder) -> None:
+    deploy(stack(docker_cache_replicas="2", docker_cache_allowed_cidrs='["10.0.0.0/8"]'))
+    assert "affinity" in front_pod(recorder)
+    assert recorder.of(BUDGET) == []
+
+
 def test_credentials_are_known_in_the_fronts_own_pod(recorder: Recorder) -> None:
     deploy(
         stack(docker_cache_htpasswd=HTPASSWD, docker_cache_htpasswd_over_plain_http="true", docker_cache_image="r:3")

@@ -20,7 +20,7 @@ PROGRAMS = {
     "df": 'echo header; echo "fs 100 0 100 $(cat "$STAGE/used")% /x"\n',
     "wget": 'if [ -e "$STAGE/sick" ]; then echo "wget: server returned error: HTTP/1.1 503 Service Unavailable" >&2; exit 1; fi\n'
     '[ ! -e "$STAGE/upstream-away" ] && [ ! -e "$STAGE/upstream-hangs" ]\n',
-    "sleep": 'exec /bin/sleep "$(case $1 in 5) echo 0.1;; *) echo "$1";; esac)"\n',
+    "sleep": 'exec /bin/sleep "$(case $1 in 5) cat "$STAGE/pause" 2>/dev/null || echo 0.1;; *) echo "$1";; esac)"\n',
     # A minute passes with each look, so that the next try of the upstream is soon.
     "date": 'minutes=$(cat "$STAGE/minutes" 2>/dev/null || echo 0); echo $((minutes + 1)) > "$STAGE/minutes"; echo $((minutes * 60))\n',
 }
@@ -165,3 +165,20 @@ def test_it_ends_when_told_to_and_its_registry_with_it(stage: Stage) -> None:
     stage.wait_for(["start proxy.yml"])
     assert stage.stop() == 0
     assert stage.events()[-1] == "end proxy.yml"
+
+
+def test_it_ends_at_once_while_it_tries_an_upstream_that_never_answers(stage: Stage) -> None:
+    stage.use(10)
+    (stage.folder / "upstream-hangs").touch()
+    stage.start()
+    deadline = time.monotonic() + SECONDS
+    while "start stored.yml" not in stage.events():
+        assert time.monotonic() < deadline, f"what is stored is not served: {stage.events()}"
+        time.sleep(0.02)
+    tried = stage.events().count("start proxy.yml on trial")
+    (stage.folder / "pause").write_text("2")
+    while stage.events().count("start proxy.yml on trial") == tried:
+        assert time.monotonic() < deadline, f"the upstream is not tried again: {stage.events()}"
+        time.sleep(0.02)
+    assert stage.stop() == 0
+    assert stage.events()[-1] == "end stored.yml"
