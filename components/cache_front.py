@@ -225,7 +225,14 @@ def front_container(args: FrontArgs) -> k8s.core.v1.ContainerArgsDict:
         "volume_mounts": [configuration_mount(), work_mount(), {"name": "hot", "mount_path": varnish.HOT}],
         "startup_probe": {"http_get": healthy, "period_seconds": 1, "failure_threshold": 120},
         "readiness_probe": {"http_get": healthy, "period_seconds": 5, "timeout_seconds": 3, "failure_threshold": 2},
-        "liveness_probe": {"http_get": healthy, "period_seconds": 10, "timeout_seconds": 5, "failure_threshold": 6},
+        "liveness_probe": {
+            "http_get": healthy,
+            "period_seconds": 10,
+            "timeout_seconds": 5,
+            "failure_threshold": 6,
+            # The pulls of one that hangs do not end: they are not waited for (Kubernetes 1.25; an older one does not know it).
+            "termination_grace_period_seconds": 10,
+        },
         "lifecycle": {"pre_stop": {"exec_": {"command": drain_command()}}},
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}},
     }

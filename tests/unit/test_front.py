@@ -108,6 +108,8 @@ def test_pulls_in_flight_get_their_time_when_a_front_leaves(recorder: Recorder) 
     hook = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
     assert hook == ["/bin/sh", "/etc/docker-cache/drain.sh", "5", "300"]
     assert pod["terminationGracePeriodSeconds"] > 5 + 300
+    hanging = pod["containers"][0]["livenessProbe"]["terminationGracePeriodSeconds"]
+    assert hanging < 30, "the pulls of a front that hangs do not end, and no node gets anything meanwhile"
     strategy = recorder.named(DEPLOYMENT, FRONT)["spec"]["strategy"]
     assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
