@@ -80,7 +80,7 @@ def front_args(stack: Stack) -> FrontArgs:
         htpasswd=htpasswd_text(settings),
         tls=tls_args(stack),
         allowed_cidrs=settings.docker_cache_allowed_cidrs,
-        node_names=front_nodes(settings) if settings.docker_cache_allowed_cidrs else (),
+        node_names=[node.name for node in settings.front_nodes] if settings.docker_cache_allowed_cidrs else (),
     )
 
 
@@ -92,15 +92,6 @@ def tls_args(stack: Stack) -> FrontTlsArgs | None:
     if pair:
         return FrontTlsArgs(image=image, certificate=GivenPair(certificate=pair.certificate, key=pair.key))
     return None
-
-
-def front_nodes(settings: Settings) -> tuple[str, ...]:
-    """The nodes whose addresses are the entries; an entry of the user's own says nothing of nodes."""
-    if settings.docker_cache_entry or settings.first_master is None:
-        return ()
-    if settings.docker_cache_entries == "master":
-        return (settings.first_master.name,)
-    return tuple(node.name for node in settings.kept_nodes if node.kube_master)
 
 
 def htpasswd_text(settings: Settings) -> str | None:

@@ -18,6 +18,8 @@ from settings.values import read_file
 
 OLDEST = (1, 22)
 """Server-side apply, which the provider updates with, is stable from 1.22 on."""
+OLDEST_OF_FRONTS = (1, 27)
+"""What spreads the fronts over the nodes whose addresses are entries (`matchLabelKeys`) is there from 1.27 on."""
 CONNECT_SECONDS = 10
 TLS_TYPE = "kubernetes.io/tls"
 PREDECESSOR_SERVICE = "docker-registry-cache-service"
@@ -89,7 +91,7 @@ def ask_cluster(cluster: Cluster, settings: Settings, entry_ca: str | None) -> A
             listed = services(client)
             secret = look_at_tls_secret(client, settings, entry_ca)
             found = (
-                version_problem(str(version.git_version)),
+                version_problem(str(version.git_version), settings),
                 namespace_problem(client, settings),
                 node_port_problem(listed, settings),
                 *secret.problems,
@@ -224,13 +226,18 @@ def service_name(node_port: int) -> str:
     return f"docker-cache-{node_port}"
 
 
-def version_problem(git_version: str) -> str | None:
+def version_problem(git_version: str, settings: Settings) -> str | None:
     """`v1.21.14` is too old; `v1.34.2-eks-1` is not. None where it is new enough."""
     found = re.match(r"v?(\d+)\.(\d+)", git_version)
-    if found and (int(found[1]), int(found[2])) >= OLDEST:
-        return None
-    oldest = ".".join(str(number) for number in OLDEST)
-    return f"the cluster runs Kubernetes {git_version}: {oldest} is the oldest that is supported (server-side apply)"
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < OLDEST:
+        return f"the cluster runs Kubernetes {git_version}: 1.22 is the oldest that is supported (server-side apply)"
+    if version < OLDEST_OF_FRONTS and settings.docker_cache_allowed_cidrs and len(settings.front_nodes) > 1:
+        return (
+            f"the cluster runs Kubernetes {git_version}: docker_cache_allowed_cidrs with several masters as entries needs 1.27, "
+            'which keeps a front on each of them; use docker_cache_entries "master", or an entry of your own'
+        )
+    return None
 
 
 def api_client(cluster: Cluster) -> kubernetes.client.ApiClient:

@@ -233,6 +233,15 @@ class Settings(Model):
         return tuple(node for node in self.kept_nodes if node.kube_master)
 
     @property
+    def front_nodes(self) -> tuple[Node, ...]:
+        """The nodes whose addresses are the entries, as far as they are the same for all; an entry of the user's own says nothing
+        of nodes.
+        """
+        if self.docker_cache_entry or self.first_master is None:
+            return ()
+        return (self.first_master,) if self.docker_cache_entries == "master" else self.masters
+
+    @property
     def given_entry(self) -> str | None:
         """The one URL that the configuration itself names."""
         return self.docker_cache_custom_registry or self.docker_cache_entry

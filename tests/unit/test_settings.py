@@ -405,12 +405,26 @@ def test_a_kubeconfig_may_be_a_file_and_a_broken_one_is_named(tmp_path: Path) ->
     ],
 )
 def test_a_cluster_older_than_server_side_apply_is_refused(version: str, is_old: bool) -> None:
-    problem = version_problem(version)
+    problem = version_problem(version, checked())
     remember([problem or ""])
     assert (problem is not None) == is_old
     if problem:
         assert version in problem
         assert "1.22" in problem
+
+
+@pytest.mark.parametrize(
+    ("version", "masters", "is_old"), [("v1.26.9", 2, True), ("v1.27.0", 2, False), ("v1.26.9", 1, False)]
+)
+def test_fronts_on_several_masters_need_a_cluster_that_keeps_them_apart(
+    version: str, masters: int, *, is_old: bool
+) -> None:
+    nodes = [{"name": f"m{n}", "host": f"10.0.0.{n}", "kube_master": "true"} for n in range(masters)]
+    keys = {"docker_cache_nodes": json.dumps(nodes), "docker_cache_entries": "masters", "docker_cache_replicas": "2"}
+    problem = version_problem(version, checked(docker_cache_allowed_cidrs='["10.0.0.0/8"]', **keys))
+    remember([problem or ""])
+    assert (problem is not None) == is_old
+    assert version_problem(version, checked(**keys)) is None, "they need not be apart"
 
 
 def held(name: str) -> cluster.Service:
