@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 from components import exporters
 from components.cache_front import FrontArgs
 from components.metadata import FRONT_LABELS, LABELS, PART, metadata
-from rendering import haproxy, registry, varnish
+from rendering import haproxy, varnish
 
 
 def create_network_policies(name: str, front: FrontArgs, opts: pulumi.ResourceOptions) -> None:
@@ -43,13 +43,12 @@ def front_rules(front: FrontArgs) -> list[k8s.networking.v1.NetworkPolicyIngress
     }
     if front.allowed_cidrs:
         entry |= {"from_": [{"ip_block": {"cidr": cidr}} for cidr in front.allowed_cidrs]}
-    return [entry, {"from_": [{"pod_selector": {"match_labels": PART}}]}, metrics(exporters.PORT)]
+    return [entry, {"from_": [{"pod_selector": {"match_labels": PART}}]}, metrics()]
 
 
 def registry_rules() -> list[k8s.networking.v1.NetworkPolicyIngressRuleArgsDict]:
-    own_metrics = (registry.PROXY_METRICS_PORT, registry.STORED_METRICS_PORT)
-    return [{"from_": [{"pod_selector": {"match_labels": FRONT_LABELS}}]}, metrics(exporters.PORT, *own_metrics)]
+    return [{"from_": [{"pod_selector": {"match_labels": FRONT_LABELS}}]}, metrics()]
 
 
-def metrics(*ports: int) -> k8s.networking.v1.NetworkPolicyIngressRuleArgsDict:
-    return {"from_": [{"namespace_selector": {}}], "ports": [{"port": port} for port in ports]}
+def metrics() -> k8s.networking.v1.NetworkPolicyIngressRuleArgsDict:
+    return {"from_": [{"namespace_selector": {}}], "ports": [{"port": exporters.PORT}]}

@@ -192,10 +192,7 @@ def registry_container(port: str, common: Common, runtime: Runtime) -> k8s.core.
     # Without a store of the pod's own there is no disk to run full.
     disk = [registry.STORE, str(common.min_free_percent)] if common.storage.volume else ["/", "0"]
     return container("registry", registry.SERVE_SCRIPT, disk, runtime) | {
-        "ports": [
-            {"name": port, "container_port": registry.PORT},
-            {"name": "metrics", "container_port": registry.PROXY_METRICS_PORT},
-        ],
+        "ports": [{"name": port, "container_port": registry.PORT}],
         "volume_mounts": volume_mounts(common),
         # `/` is 503 while the storage is unhealthy; neither probe asks the upstream.
         "readiness_probe": {"http_get": {"path": "/", "port": port}, "period_seconds": 5, "failure_threshold": 3},

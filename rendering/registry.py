@@ -83,7 +83,9 @@ def stored(registry: Registry) -> dict[str, object]:
 def common(
     registry: Registry, metrics_port: int, headers: Mapping[str, list[str]] = MappingProxyType({})
 ) -> dict[str, object]:
-    """No blob-descriptor cache: it answers for blobs that are gone (distribution #4191)."""
+    """No blob-descriptor cache: it answers for blobs that are gone (distribution #4191). The debug server has more than metrics
+    (pprof), and is the pod's own.
+    """
     configuration: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": False}},
@@ -92,7 +94,7 @@ def common(
             "addr": f":{PORT}",
             "draintimeout": f"{DRAIN_SECONDS}s",
             "headers": {"X-Content-Type-Options": ["nosniff"], **headers},
-            "debug": {"addr": f":{metrics_port}", "prometheus": {"enabled": True, "path": "/metrics"}},
+            "debug": {"addr": f"127.0.0.1:{metrics_port}", "prometheus": {"enabled": True, "path": "/metrics"}},
         },
         "health": {"storagedriver": {"enabled": True, "interval": health_interval(registry.storage), "threshold": 3}},
     }

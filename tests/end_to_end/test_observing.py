@@ -152,6 +152,8 @@ def test_every_pod_is_scraped_and_what_it_says_is_well_formed(sandbox: Sandbox, 
         complaints = [line for line in (checked.stdout + checked.stderr).splitlines() if "docker_cache" in line]
         assert complaints == []
         assert "docker_cache_" in text.stdout
+        own = run(in_network(["curl", "--silent", "--max-time", "5", f"http://{pod['status']['podIP']}:5001/metrics"]))
+        assert own.returncode != 0, "the registry's debug server is the pod's own"
 
 
 def test_pulls_show_as_misses_and_hits_and_in_bytes(sandbox: Sandbox, prometheus: Prometheus) -> None:

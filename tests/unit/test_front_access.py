@@ -90,7 +90,7 @@ def test_the_registries_are_the_fronts_alone(recorder: Recorder) -> None:
     assert policy["policyTypes"] == ["Ingress"], "what the pods reach is not our business"
     assert policy["ingress"] == [
         {"from": [{"podSelector": {"matchLabels": of_registries | {"app.kubernetes.io/name": "docker-cache-front"}}}]},
-        {"from": [{"namespaceSelector": {}}], "ports": [{"port": 9100}, {"port": 5001}, {"port": 5002}]},
+        {"from": [{"namespaceSelector": {}}], "ports": [{"port": 9100}]},
     ]
 
 

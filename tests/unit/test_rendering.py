@@ -54,6 +54,12 @@ def test_the_two_modes_share_the_port_but_not_the_metrics_port() -> None:
     assert proxy["debug"] != stored["debug"], "a draining process keeps its metrics port"
 
 
+def test_the_registrys_debug_server_is_the_pods_own() -> None:
+    for name in ("proxy.yml", "stored.yml"):
+        address = rendered(name)["http"]["debug"]["addr"]
+        assert address.startswith("127.0.0.1:"), "it has pprof, and the exporter hands out what there is to know"
+
+
 def test_on_azure_both_modes_keep_clients_away_from_azure_itself() -> None:
     for name in ("proxy.yml", "stored.yml"):
         storage = rendered(name, registry.azure(AZURE))["storage"]
