@@ -25,13 +25,14 @@ rm -f "$work/draining" "$work/drained"
 
 # Tags and manifests have a store of their own, so that no layer drives them out; so has what is known of credentials.
 # Room for a big layer is made of many small ones (nuke_limit). A client may take its time, but not stand still (send_timeout).
-# No more than 4 MB of what is not kept wait for a slow client (transit_buffer). A thousand nodes may come at once (threads).
+# Of what is not kept a slow client holds a megabyte (transit_buffer): there may be a thousand of them.
+# A thousand nodes may come at once (threads).
 exec varnishd -F -n "$work/front" -f "$configuration/front.vcl" -T none -S none \
     -a "http=:$port,HTTP" -a "entry=:$entry_port,HTTP" -a "proxied=127.0.0.1:$proxied_port,PROXY" \
     -s "small=malloc,256M" -s "asked=malloc,16M" -s "hot=file,$hot_folder/store,$hot_bytes" \
     -p nuke_limit=1000000 \
     -p send_timeout=86400 -p idle_send_timeout=300 \
-    -p transit_buffer=4M \
+    -p transit_buffer=256k \
     -p thread_pool_min=50 -p thread_pool_max=4000 -p thread_queue_limit=4000 \
     -p http_gzip_support=off \
     -p vsl_space=40M

@@ -55,6 +55,12 @@ def test_a_pull_that_does_not_end_does_not_keep_a_front_for_ever(environment: di
     assert 0.5 < drain(environment, in_flight=1000, patience=1) < 5
 
 
+def test_a_thousand_slow_clients_of_what_is_not_kept_fit_into_the_fronts_memory() -> None:
+    """Each takes about four times the buffer (measured with two hundred: 9.5 MB at 4M, 1.3 MB at 256k)."""
+    buffers = re.findall(r"-p transit_buffer=(\d+)k\b", (IN_POD / "front.sh").read_text())
+    assert [int(buffer) <= 256 for buffer in buffers] == [True], "the front would be ended for its memory"
+
+
 def test_each_line_of_the_access_log_is_json_and_the_log_goes_on_when_its_program_ends(
     environment: dict[str, str],
 ) -> None:
