@@ -101,7 +101,10 @@ class Store:
         return self.run("keep_store.sh", str(self.folder), str(most), str(ttl), "now", **environment)
 
     def report(self, *lines: str) -> str:
-        return self.run("receive_requests.sh", str(self.folder), text="".join(f"{line}\n" for line in (*lines, "end")))
+        return self.receive("".join(f"{line}\n" for line in (*lines, "end")))
+
+    def receive(self, text: str, **environment: str) -> str:
+        return self.run("receive_requests.sh", str(self.folder), text=text, **environment)
 
     def files(self) -> set[str]:
         return {str(file.relative_to(self.folder)) for file in self.folder.rglob("*") if file.is_file()}
@@ -398,6 +401,38 @@ def test_a_report_reaches_nothing_but_the_stores(store: Store, line: str) -> Non
     assert store.report(line) == "ok\n"
     assert outside.stat().st_mtime == before
     assert store.files() == files
+
+
+def test_a_report_that_was_cut_is_not_answered_and_so_told_again(store: Store) -> None:
+    store.image("library/app", [noise(1)], tag="1", age=DAY)
+    line = "docker.io /v2/library/app/manifests/1\n"
+    assert not store.receive(line)
+    assert not store.receive(line + "en")
+    assert store.receive(line + "end\n") == "ok\n"
+
+
+def test_a_line_of_many_megabytes_is_not_read_whole(store: Store) -> None:
+    answer = store.receive("x" * (80 << 20) + "\nend\n", PATIENCE_SECONDS="8")
+    assert not answer, "it takes the memory of the registry's pod"
+    assert store.report("docker.io /v2/library/app/manifests/1") == "ok\n"
+
+
+def test_a_report_is_many_files_touched_at_once(store: Store) -> None:
+    links = [store.tag("library/app", str(number)) for number in range(500)]
+    for link in links:
+        write(link, b"sha256:" + b"0" * 64, DAY)
+    begun = time.monotonic()
+    store.report(*(f"docker.io /v2/library/app/manifests/{number}" for number in range(500)))
+    assert time.monotonic() - begun < 3, "the front waits no longer than that for many times as much"
+    assert all(time.time() - link.stat().st_mtime < 60 for link in links)
+
+
+def test_who_connects_and_says_nothing_holds_up_nobody_for_long(store: Store) -> None:
+    shell = shutil.which("sh", path=store.path)
+    assert shell
+    script = [shell, str(IN_POD / "receive_requests.sh"), str(store.folder)]
+    with subprocess.Popen(script, env={"PATH": store.path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as silent:
+        assert silent.wait(timeout=8)
 
 
 def test_the_process_of_the_pod_mends_at_once_takes_reports_and_ends_when_told_to(store: Store) -> None:

@@ -47,7 +47,7 @@ class Front:
         programs = folder / "bin"
         programs.mkdir()
         (programs / "varnishncsa").write_text(
-            '#!/bin/sh\nprintf "%s\\n" "$@" > "$STAGE/asked"\nexec cat "$STAGE/log"\n'
+            '#!/bin/sh\nprintf "%s\\n" "$@" > "$STAGE/asked"\necho >> "$STAGE/starts"\nexec cat "$STAGE/log"\n'
         )
         (programs / "varnishncsa").chmod(0o755)
         os.mkfifo(self.log)
@@ -126,6 +126,48 @@ def test_it_ends_with_the_front_and_when_told_to(front: Front) -> None:
     assert front.process.wait(timeout=10) == 0, "the pod would wait for it"
 
 
-def test_without_its_log_it_is_started_anew(front: Front) -> None:
+def test_a_log_that_ends_is_read_anew(front: Front, keeper: Keeper, tmp_path: Path) -> None:
+    front.is_asked(ONE)
+    wait_until(lambda: bool(keeper.reports), "nothing is told")
     front.writer.close()
-    assert front.process.wait(timeout=10) == 1
+    wait_until(lambda: (tmp_path / "starts").read_text() == "\n\n", "the log is not read again")
+    front.writer = front.log.open("w", buffering=1)
+    front.is_asked(OTHER)
+    wait_until(lambda: [OTHER] in keeper.reports, "what is asked for after the front's restart is not told")
+    assert front.process.poll() is None, "a container that ends takes the pod out of its Service"
+
+
+def test_a_backlog_goes_a_part_at_a_time_and_each_part_once(front: Front, keeper: Keeper) -> None:
+    keeper.answer = b"no\n"
+    lines = [f"docker.io /v2/library/app/manifests/{number}" for number in range(1200)]
+    front.is_asked(*lines)
+    wait_until(lambda: len(keeper.reports) > 1 and len(keeper.reports[-1]) == 500, "there is no backlog")
+    keeper.reports.clear()
+    keeper.answer = b"ok\n"
+    wait_until(lambda: len({line for report in keeper.reports for line in report}) == 1200, "the backlog stays")
+    time.sleep(2)
+    assert [len(report) for report in keeper.reports][-3:] == [500, 500, 200]
+
+
+def test_who_was_refused_has_not_asked_for_it(front: Front, tmp_path: Path) -> None:
+    front.is_asked(ONE)
+    asked = (tmp_path / "asked").read_text().split("\n")
+    query = asked[asked.index("-q") + 1]
+    assert query == 'VCL_Log ~ "^kind:(blob|manifest|tag)$" and not RespStatus ~ "^40[134]$"'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker.io /v2/library/$(touch${IFS}x)/manifests/1",
+        "docker.io /v2/library/a]b/manifests/1",
+        "@ /v2/library/app/manifests/1",
+        "docker.io /v2/" + "a" * 600 + "/manifests/1",
+        "*",
+    ],
+)
+def test_what_is_no_images_name_is_not_told(front: Front, keeper: Keeper, line: str) -> None:
+    front.is_asked(line, ONE)
+    wait_until(lambda: bool(keeper.reports), "nothing is told")
+    time.sleep(1.5)
+    assert keeper.reports == [[ONE]]
