@@ -28,6 +28,8 @@ from settings.stack import Stack
 
 ASK_SECONDS = 15
 POLL_SECONDS = 2
+SILENT_SECONDS = 300
+"""How long the cluster may give no answer while a Job runs, which may take hours."""
 COMPLETE = "Complete"
 ENDS = {COMPLETE, "Failed"}
 
@@ -90,12 +92,10 @@ def fetch(stack: Stack, chosen: Sequence[str], say: Say) -> bool:
                 BatchV1Api(client).delete_namespaced_job(name, namespace, propagation_policy="Background")
                 raise
     except (ApiException, urllib3.exceptions.HTTPError, kubernetes.config.ConfigException) as error:
-        raise ClusterError(why(error, stack.cluster, namespace)) from error
+        raise ClusterError(why(error, stack.cluster)) from error
 
 
-def why(error: Exception, cluster: Cluster, namespace: str) -> str:
-    if isinstance(error, ApiException) and error.status == HTTPStatus.NOT_FOUND:
-        return f"there is no CronJob {namespace}/{TEMPLATE} to make a Job from: `make up` makes it"
+def why(error: Exception, cluster: Cluster) -> str:
     reason = getattr(error, "reason", None) or type(error).__name__
     return f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
 
@@ -103,7 +103,14 @@ def why(error: Exception, cluster: Cluster, namespace: str) -> str:
 def begin(client: ApiClient, namespace: str, chosen: Sequence[str]) -> str:
     """The name of a new Job that runs the script with these words."""
     api = BatchV1Api(client)
-    template = as_json(client, api.read_namespaced_cron_job(TEMPLATE, namespace, _request_timeout=ASK_SECONDS))
+    try:
+        template = as_json(client, api.read_namespaced_cron_job(TEMPLATE, namespace, _request_timeout=ASK_SECONDS))
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise ClusterError(
+            f"there is no CronJob {namespace}/{TEMPLATE} to make a Job from: `make up` makes it"
+        ) from error
     body = job_from(template, chosen)
     # The client takes the API's own form as well as its classes.
     job = api.create_namespaced_job(namespace, body, _request_timeout=ASK_SECONDS)  # type: ignore[arg-type]
@@ -138,13 +145,19 @@ def follow(client: ApiClient, namespace: str, name: str, say: Say) -> bool:
     """Tell what the Job's pod tells, until it has ended."""
     told = 0
     waiting = ""
+    answered = time.monotonic()
     while True:
-        job = as_json(client, BatchV1Api(client).read_namespaced_job(name, namespace, _request_timeout=ASK_SECONDS))
-        pod = pod_of(client, namespace, name)
-        lines = log_of(client, namespace, pod)
+        try:
+            job, pod, lines = look(client, namespace, name)
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            if not may_pass(error) or time.monotonic() - answered > SILENT_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        answered = time.monotonic()
         for line in lines[told:]:
             say(f"  {line}")
-        told = len(lines)
+        told = max(told, len(lines))
         end = end_of(job)
         if end:
             if not told:
@@ -155,6 +168,21 @@ def follow(client: ApiClient, namespace: str, name: str, say: Say) -> bool:
             say(f"  {reason}")
             waiting = reason
         time.sleep(POLL_SECONDS)
+
+
+def look(client: ApiClient, namespace: str, name: str) -> tuple[Json, Json, list[str]]:
+    """The Job, its pod, and what that has told so far."""
+    job = as_json(client, BatchV1Api(client).read_namespaced_job(name, namespace, _request_timeout=ASK_SECONDS))
+    pod = pod_of(client, namespace, name)
+    return job, pod, log_of(client, namespace, pod)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether it is worth asking again: not where the cluster refuses, or knows no such Job any more."""
+    if not isinstance(error, ApiException):
+        return True
+    refuses = error.status in range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return error.status == HTTPStatus.TOO_MANY_REQUESTS or not refuses
 
 
 def end_of(job: Json) -> Json | None:
@@ -179,8 +207,8 @@ def log_of(client: ApiClient, namespace: str, pod: Json) -> list[str]:
         name = pod["metadata"]["name"]
         text = CoreV1Api(client).read_namespaced_pod_log(name, namespace, _request_timeout=ASK_SECONDS)
     except ApiException as error:
-        # The container has not begun.
-        if error.status == HTTPStatus.BAD_REQUEST:
+        # The container has not begun, or the pod has just gone.
+        if error.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
             return []
         raise
     return str(text).splitlines()

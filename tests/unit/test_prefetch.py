@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 import pytest
+import urllib3
 from kubernetes.client import ApiException
 
 from components.arguments import prefetch_args
@@ -204,6 +205,10 @@ class Api:
         state, self._lines = next(self._states)
         if state == "interrupted":
             raise KeyboardInterrupt
+        if state == "silent":
+            raise urllib3.exceptions.ReadTimeoutError(Any, "", "Read timed out.")  # type: ignore[arg-type]
+        if state.isdigit():
+            raise ApiException(status=int(state), reason="no")
         condition = {"type": state, "status": "True", "reason": "DeadlineExceeded", "message": "it took too long"}
         return {"status": {"conditions": [condition]} if state else {}}
 
@@ -222,6 +227,8 @@ class Api:
     def read_namespaced_pod_log(self, *_: object, **__: object) -> str:
         if not self._lines:
             raise ApiException(status=400)
+        if self._lines == ["gone"]:
+            raise ApiException(status=404)
         return "\n".join(self._lines)
 
 
@@ -255,6 +262,33 @@ def test_make_prefetch_that_is_stopped_takes_its_job_along(monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         fetch(api, monkeypatch)
     assert api.deleted == ["made"]
+
+
+def test_make_prefetch_outlives_a_cluster_that_gives_no_answer_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(
+        ("", ["one"]),
+        ("silent", []),
+        ("500", []),
+        ("429", []),
+        ("0", []),
+        ("", ["gone"]),
+        ("Complete", ["one", "all 1"]),
+    )
+    assert fetch(api, monkeypatch) == (True, ["  one", "  all 1"])
+
+
+@pytest.mark.parametrize("state", ["404", "403"])
+def test_make_prefetch_does_not_wait_for_a_job_that_is_gone_or_that_it_may_not_see(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ClusterError, match="refuses or does not answer: no"):
+        fetch(Api(("", []), (state, [])), monkeypatch)
+
+
+def test_make_prefetch_ends_where_the_cluster_stays_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "SILENT_SECONDS", -1)
+    with pytest.raises(ClusterError, match="refuses or does not answer: ReadTimeoutError"):
+        fetch(Api(("", []), ("silent", []), ("Complete", [])), monkeypatch)
 
 
 def test_make_prefetch_before_the_first_update_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
