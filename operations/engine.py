@@ -34,14 +34,17 @@ OnEvent = Callable[[EngineEvent], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What a preview would do: to the nodes that are there or leave the list, what is deleted besides, and all the rest."""
+    """What a preview would do: to the nodes that are there or leave the list, what is deleted besides, and all the rest, of which
+    `fetches` is the Job that fetches images ahead.
+    """
 
     nodes: tuple[Change, ...]
     deletions: tuple[str, ...]
     others: tuple[str, ...]
+    fetches: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.deletions or self.others)
+        return bool(self.nodes or self.deletions or self.others or self.fetches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,23 +119,26 @@ def changes_of(steps: Iterable[StepEventMetadata], kept: Collection[str]) -> Cha
     by_urn: dict[str, list[StepEventMetadata]] = {}
     for step in steps:
         by_urn.setdefault(step.urn, []).append(step)
-    nodes, deletions, others = [], [], []
+    nodes, deletions, others, fetches = [], [], [], []
     for urn, of_it in by_urn.items():
         operations = {step.op for step in of_it}
         is_removed = operations == {OpType.DELETE}
         is_retained = is_removed and any(step.old and step.old.retain_on_delete for step in of_it)
         change = Change(urn=urn, is_new=operations == {OpType.CREATE}, is_removed=is_removed)
-        if is_node(urn) and not is_retained and (is_removed or change.identity in kept):
+        if is_of_type(urn, NODE_COMMAND) and not is_retained and (is_removed or change.identity in kept):
             nodes.append(change)
         elif is_removed and not is_retained:
             deletions.append(urn)
+        elif is_of_type(urn, PREFETCH_JOB):
+            fetches.append(urn)
         else:
             others.append(urn)
-    return Changes(nodes=tuple(nodes), deletions=tuple(deletions), others=tuple(others))
+    return Changes(nodes=tuple(nodes), deletions=tuple(deletions), others=tuple(others), fetches=tuple(fetches))
 
 
-def is_node(urn: str) -> bool:
-    return urn.split("::")[-2] == NODE_COMMAND
+def is_of_type(urn: str, kind: str) -> bool:
+    """With the types of its parents."""
+    return urn.split("::")[-2] == kind
 
 
 def plain(message: str) -> str:
@@ -157,8 +163,6 @@ class Watch:
     def __init__(self, urns: Collection[str], say: Callable[[str], None]) -> None:
         self.lines: dict[str, str] = {}
         """What each node said that went well, by its URN."""
-        self.without_prefetch: set[str] = set()
-        """The Job that fetches images ahead, where it failed: nothing else needs it."""
         self._urns = urns
         self._say = say
         self._messages: dict[str, str] = {}
@@ -172,8 +176,6 @@ class Watch:
             self._tell(done.metadata.urn, str(outputs.get("stdout") or "").strip())
         elif failed and failed.metadata.urn in self._urns:
             self._say(f"  {Change(urn=failed.metadata.urn).node}: failed: {self.failure(failed.metadata.urn)}")
-        elif failed and PREFETCH_JOB in failed.metadata.urn:
-            self.without_prefetch.add(failed.metadata.urn)
 
     def _tell(self, urn: str, line: str) -> None:
         self.lines[urn] = line

@@ -1,4 +1,5 @@
-"""`make up` after the question: what is not a node, then the canary, then wave after wave, each proved before the next begins.
+"""`make up` after the question: what is not a node, then the canary, then wave after wave, each proved before the next begins,
+and at last the images that are fetched ahead.
 
 Each run of pulumi leaves out what is not its turn yet, so that the last one leaves out nothing: state and outputs are whole then.
 """
@@ -70,7 +71,6 @@ class Rollout:
         self._failed: set[str] = set()
         self._proved: dict[str, list[Result]] = {}
         self._canary_is_missing = False
-        self._without_prefetch: set[str] = set()
 
     def run(self) -> int:
         """The exit status: 0 where every node is as it should be and was seen to use the cache."""
@@ -85,24 +85,22 @@ class Rollout:
         console().print(as_table(results))
         for line in report(self._task, outcome):
             print(line, file=sys.stderr)
-        if self._without_prefetch:
-            print(
-                "make up: not all images were fetched ahead, see above; the next run tries them again", file=sys.stderr
-            )
-        is_well = not (outcome.undone or self._without_prefetch) and all(result.is_good for result in results)
+        has_all_images = self._fetch_ahead(outcome)
+        is_well = has_all_images and not outcome.undone and all(result.is_good for result in results)
         return status or (0 if is_well else 1)
 
     def _before_the_nodes(self, waves: Sequence[Wave]) -> int:
-        """Everything that is not a node, except what is deleted: until the last node has changed over, it may be needed.
+        """Everything that is not a node, except the images, which may take hours, and what is deleted: until the last node has
+        changed over, it may be needed.
 
         A canary that is new is done in one run with it: a run that leaves the canary out while nodes that are there already are
         to depend on it writes a state that is invalid (seen with pulumi 3.250).
         """
         if not waves:
-            return engine.up(self._task.stack, ignore, shown=True).status
+            return engine.up(self._task.stack, ignore, without=self._task.changes.fetches, shown=True).status
         if waves[0].has_new_canary or not self._task.changes.others:
             return 0
-        without = [*self._pending, *self._task.changes.deletions]
+        without = [*self._pending, *self._task.changes.deletions, *self._task.changes.fetches]
         return engine.up(self._task.stack, ignore, without=without, shown=True).status
 
     def _change(self, wave: Wave) -> dict[Change, str]:
@@ -110,13 +108,13 @@ class Rollout:
         say(str(wave))
         urns = {change.urn for change in wave.changes}
         self._pending -= urns
-        without = [*self._pending, *self._failed, *self._without_prefetch, *self._task.changes.deletions]
+        later = [*self._task.changes.deletions, *self._task.changes.fetches]
+        without = [*self._pending, *self._failed, *later]
         watch = Watch(urns, say)
         ran = engine.up(
             self._task.stack, watch, without=without, shown=wave.has_new_canary and bool(self._task.changes.others)
         )
         self._canary_is_missing = wave.has_new_canary and not watch.lines
-        self._without_prefetch |= watch.without_prefetch
         failures = {change: watch.failure(change.urn) for change in wave.changes if change.urn not in watch.lines}
         if ran.status and (not failures or engine.NOT_BEGUN in failures.values()):
             say(ran.output)
@@ -156,12 +154,27 @@ class Rollout:
         deletions = self._task.changes.deletions
         if not self._task.changes.nodes or self._canary_is_missing or not (outcome.undone or deletions):
             return 0
-        kept = [*(change.urn for change in outcome.undone), *deletions] if outcome.undone else []
-        without = [*kept, *self._without_prefetch]
+        without = [*self._kept(outcome), *self._task.changes.fetches]
         ran = engine.up(self._task.stack, ignore, without=without, shown=False)
         if ran.status:
             say(ran.output)
         return ran.status
+
+    def _kept(self, outcome: Outcome) -> list[str]:
+        """What stays as it is until the next `make up`."""
+        undone = [change.urn for change in outcome.undone]
+        return [*undone, *self._task.changes.deletions] if undone else []
+
+    def _fetch_ahead(self, outcome: Outcome) -> bool:
+        """Whether all images are there. In a run of its own, so that no node waits for them or fails with them."""
+        if not self._task.changes.fetches:
+            return True
+        if not self._canary_is_missing:
+            say("images are fetched ahead: nothing waits for them, and Ctrl-C does no harm")
+            if not engine.up(self._task.stack, ignore, without=self._kept(outcome), shown=True).status:
+                return True
+        print("make up: not all images were fetched ahead, see above; the next run tries them again", file=sys.stderr)
+        return False
 
     def _prove_the_rest(self, outcome: Outcome) -> list[Result]:
         """The results of all nodes that are as the list has them, in its order."""

@@ -135,6 +135,18 @@ def test_a_new_canary_that_is_away_changes_nothing_for_the_nodes_that_are_there(
     assert stack.node_ports() == ["docker-cache-30777"]
 
 
+def test_an_image_that_can_not_be_had_keeps_no_node_from_being_changed(stack: Sandbox) -> None:
+    listed = {"docker_cache_prefetch": ["no-such-image:1"]}
+    for port, mirror in (("30500", OLD), ("30777", NEW)):
+        # With a canary that is new, then with one that is there and the Job that has failed.
+        failed = make_up(1, docker_cache_node_port=port, **listed)
+        assert "1 of 1 could not be fetched ahead; no-such-image:1 (all): " in failed.stdout
+        assert "make up: not all images were fetched ahead, see above" in failed.stderr
+        assert [stack.mirrors(worker) for worker in WORKERS] == [[mirror], [mirror]]
+        assert stack.node_ports() == [f"docker-cache-{port}"]
+    make_up(docker_cache_node_port="30777")
+
+
 def test_after_ctrl_c_nothing_further_begins_and_the_next_run_goes_on(stack: Sandbox) -> None:
     configure()
     # A group of its own, as a terminal's foreground job is: Ctrl-C reaches everything in it.

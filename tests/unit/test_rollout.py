@@ -70,7 +70,6 @@ class FakePulumi:
             return Ran(status=255, output="error: the stack is locked")
         status = 0
         if not self.has_all_images and PREFETCH not in without:
-            on_event(event("resOpFailedEvent", PREFETCH))
             status = 255
         for each in self.changes.nodes:
             if each.urn in without or each.urn in self._done:
@@ -120,8 +119,10 @@ def task(changes: Changes, **keys: str) -> Task:
     return Task(stack=StackName(name="prod"), values=values, settings=settings, changes=changes, order=order)
 
 
-def changes(*nodes: Any, deletions: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Changes:
-    return Changes(nodes=nodes or ALL, deletions=deletions, others=others)
+def changes(
+    *nodes: Any, deletions: tuple[str, ...] = (), others: tuple[str, ...] = (), fetches: tuple[str, ...] = ()
+) -> Changes:
+    return Changes(nodes=nodes or ALL, deletions=deletions, others=others, fetches=fetches)
 
 
 def test_each_run_leaves_out_what_is_not_its_turn_and_the_last_one_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,17 +150,62 @@ def test_a_new_canary_is_never_left_out(monkeypatch: pytest.MonkeyPatch) -> None
     assert pulumi.runs == [{"w2"}], "nodes that are there would depend on what is not"
 
 
-def test_images_that_could_not_be_fetched_ahead_keep_no_node_waiting_and_are_told_of(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_images_are_fetched_ahead_once_every_node_has_changed_over_and_is_proved(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = changes(change("w1", is_new=True), change("w2"), others=(PREFETCH,))
+    wanted = changes(change("w1"), change("w2"), deletions=(SERVICE,), others=(FOLDER,), fetches=(PREFETCH,))
+    pulumi = FakePulumi(monkeypatch, wanted)
+    assert Rollout(task(wanted)).run() == 0
+    assert [run & {"prefetch-images", "docker-cache-30500"} for run in pulumi.runs] == [
+        *[{"prefetch-images", "docker-cache-30500"}] * 3,
+        {"prefetch-images"},
+        set(),
+    ]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_images_that_could_not_be_fetched_ahead_keep_no_node_waiting_and_are_told_of(
+    is_new: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = changes(change("w1", is_new=is_new), change("w2"), others=(FOLDER,), fetches=(PREFETCH,))
     pulumi = FakePulumi(monkeypatch, wanted)
     pulumi.has_all_images = False
     assert Rollout(task(wanted)).run() == 1
-    assert pulumi.runs == [{"w2"}, {"prefetch-images"}], "each wave would wait for the Job anew"
+    assert pulumi.proofs[:2] == [["w1"], ["w2"]]
+    assert pulumi.runs[-1] == set()
     said = capsys.readouterr().err
     remember([line for line in said.splitlines() if line.startswith("make up:")])
     assert "make up: not all images were fetched ahead" in said
+
+
+def test_images_are_fetched_ahead_where_nodes_failed_and_those_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = changes(change("w1"), change("w2"), deletions=(SERVICE,), fetches=(PREFETCH,))
+    pulumi = FakePulumi(monkeypatch, wanted)
+    pulumi.broken = {"w1"}
+    assert Rollout(task(wanted)).run() == 1
+    assert pulumi.runs[-1] == {"w1", "w2", "docker-cache-30500"}
+
+
+def test_images_wait_for_a_canary_that_could_not_be_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = changes(change("w1", is_new=True), change("w2"), fetches=(PREFETCH,))
+    pulumi = FakePulumi(monkeypatch, wanted)
+    pulumi.broken = {"w1"}
+    assert Rollout(task(wanted)).run() == 1
+    assert pulumi.runs == [{"w2", "prefetch-images"}], "the canary can't be left out of another run"
+    assert "make up: not all images were fetched ahead" in capsys.readouterr().err
+
+
+def test_where_no_node_changes_the_nodes_are_proved_before_images_are_fetched_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = Changes(nodes=(), deletions=(), others=(), fetches=(PREFETCH,))
+    pulumi = FakePulumi(monkeypatch, wanted)
+    pulumi.has_all_images = False
+    assert Rollout(task(wanted)).run() == 1
+    assert pulumi.runs == [{"prefetch-images"}, set()]
+    assert pulumi.proofs == [["m1", "w1", "w2", "w3"]]
 
 
 def test_a_failing_canary_leaves_the_others_alone_and_says_what_to_do(
@@ -281,6 +327,7 @@ def test_a_preview_is_sorted_into_nodes_deletions_and_the_rest() -> None:
         step("delete-replaced", URN.format("w3")),
         step("delete", SERVICE),
         step("update", FOLDER),
+        step("create-replacement", PREFETCH),
     ]
     found = engine.changes_of(steps, kept)
     assert found.nodes == (
@@ -290,7 +337,9 @@ def test_a_preview_is_sorted_into_nodes_deletions_and_the_rest() -> None:
         change("w3"),
     )
     assert found.deletions == (SERVICE,)
+    assert found.fetches == (PREFETCH,)
     assert set(found.others) == {FOLDER, URN.format("w8"), URN.format("w7")}, "nothing connects to a forgotten node"
+    assert engine.changes_of([step("delete", PREFETCH)], kept).deletions == (PREFETCH,), "that takes no time"
     assert not engine.changes_of([], kept)
 
 
