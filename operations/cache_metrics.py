@@ -17,6 +17,11 @@ ASK_SECONDS = 15
 LOOKS = 30
 LOOK_SECONDS = 0.5
 """A request stands in the log a moment after it has been answered."""
+TRIES = 3
+TRY_SECONDS = 2
+"""A node that can't be proved loses its mirror, which one answer that fails must not cost it."""
+NEVER = ("~", 0.0)
+"""After every time of a log."""
 OLDER_SECONDS = 60
 """What is read beyond the time that was asked for: the clocks of this machine and of the node are not the same."""
 
@@ -53,11 +58,9 @@ class CacheMetrics:
         """Raises MetricsError where no pod answers."""
         begun = time.monotonic()
         ends = {}
-        for pod in self._running_pods():
-            times = [at for at, _ in parse_lines(self._log(pod, tail_lines=1))]
+        for pod, text in self._logs(tail_lines=1).items():
+            times = [NEVER] if text is None else [at for at, _ in parse_lines(text)]
             ends[pod] = times[-1] if times else ("", 0.0)
-        if not ends:
-            raise MetricsError("no front of the cache is running")
         return Moment(begun=begun, ends=ends)
 
     def since(self, moment: Moment) -> Counts:
@@ -73,11 +76,33 @@ class CacheMetrics:
     def _count(self, moment: Moment) -> Counts:
         seconds = int(time.monotonic() - moment.begun) + OLDER_SECONDS
         requests = []
-        for pod in self._running_pods():
+        for pod, text in self._logs(since_seconds=seconds).items():
             end = moment.ends.get(pod, ("", 0.0))
-            lines = parse_lines(self._log(pod, since_seconds=seconds))
-            requests += [request for at, request in lines if at > end]
+            requests += [request for at, request in parse_lines(text or "") if at > end]
         return count(requests)
+
+    def _logs(self, tries: int = TRIES, **part: int) -> dict[str, str | None]:
+        """Raises MetricsError where no pod answers."""
+        try:
+            return self._logs_at_once(**part)
+        except MetricsError:
+            if tries == 1:
+                raise
+            time.sleep(TRY_SECONDS)
+            return self._logs(tries - 1, **part)
+
+    def _logs_at_once(self, **part: int) -> dict[str, str | None]:
+        """None for a pod that can't be read, such as one whose machine is away: it serves no pull either."""
+        logs: dict[str, str | None] = {}
+        why = "no front of the cache is running"
+        for pod in self._running_pods():
+            try:
+                logs[pod] = self._log(pod, **part)
+            except MetricsError as error:
+                logs[pod], why = None, str(error)
+        if all(text is None for text in logs.values()):
+            raise MetricsError(why)
+        return logs
 
     def _log(self, pod: str, *, tail_lines: int | None = None, since_seconds: int | None = None) -> str:
         try:

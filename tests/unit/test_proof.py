@@ -67,6 +67,45 @@ def test_what_was_there_before_the_pull_is_not_counted(monkeypatch: pytest.Monke
     assert metrics.since(before) == Counts(manifest_requests=2), "what two fronts have answered is one sum"
 
 
+def metrics_of(logs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> CacheMetrics:
+    """Of fronts that can't be read where their log is "away", and where it is "once" can be the next time."""
+    metrics = CacheMetrics(Cluster(kubeconfig=KUBECONFIG, context="prod"), "default")
+
+    def log(pod: str, **_: object) -> str:
+        text = logs[pod]
+        if text == "once":
+            logs[pod] = ""
+        if text in {"once", "away"}:
+            raise MetricsError(f"the log of {pod} can't be read: Bad Gateway")
+        return text
+
+    monkeypatch.setattr(cache_metrics, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(cache_metrics, "TRY_SECONDS", 0)
+    monkeypatch.setattr(metrics, "_running_pods", lambda: list(logs))
+    monkeypatch.setattr(metrics, "_log", log)
+    return metrics
+
+
+def test_a_front_whose_log_can_not_be_read_keeps_no_node_from_being_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = {"one": line("41.5", "tag", "hit"), "two": "away"}
+    metrics = metrics_of(logs, monkeypatch)
+    before = metrics.now()
+    logs |= {"one": logs["one"] + line("41.6", "tag", "hit"), "two": line("41.6", "tag", "hit")}
+    assert metrics.since(before) == Counts(manifest_requests=1), "what was there before can't be told from what came"
+
+
+def test_the_log_of_a_single_front_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = {"one": "once"}
+    metrics = metrics_of(logs, monkeypatch)
+    assert metrics.now().ends == {"one": ("", 0.0)}
+    logs["one"] = "away"
+    with pytest.raises(MetricsError, match="the log of one can't be read: Bad Gateway"):
+        metrics.now()
+    logs.clear()
+    with pytest.raises(MetricsError, match="no front of the cache is running"):
+        metrics.now()
+
+
 @pytest.mark.parametrize(
     ("counted", "is_mirror_live", "verdict", "is_good"),
     [
@@ -295,6 +334,7 @@ def test_an_image_is_asked_for_by_its_full_name(image: str, name: str) -> None:
 
 
 def test_a_cluster_or_a_front_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_metrics, "TRY_SECONDS", 0)
     metrics = CacheMetrics(Cluster(kubeconfig=KUBECONFIG, context="prod"), "default")
     with pytest.raises(MetricsError, match=r"^the cluster does not answer: "):
         metrics.now()
