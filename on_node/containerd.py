@@ -7,6 +7,7 @@ served are mirrored, never ``_default``: a cache of Docker Hub alone may answer 
 import glob
 import os
 import re
+import stat
 import tempfile
 import time
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
@@ -18,7 +19,7 @@ from on_node.daemon_json import parse_flags
 from on_node.engine import Change, Options, Said
 from on_node.errors import Trouble
 from on_node.files import read_file
-from on_node.hosts_toml import mirror_block, missing, with_mirror
+from on_node.hosts_toml import mirror_block, missing, with_absolute_paths, with_mirror
 from on_node.owned import Wanted
 from on_node.places import Places
 from on_node.proxy import proxies_of, proxy_problems
@@ -207,19 +208,26 @@ def files_in(folder: str, found: Containerd, entries: Sequence[Entry], record: o
     """hosts.toml, with the certificate that it names; nothing where the administrator's own file has this mirror."""
     path, certificate = os.path.join(folder, "hosts.toml"), os.path.join(folder, CERTIFICATE_FILE)
     base, text = owned.original(record, path), entries[0].certificate
-    # A folder for the registry hides what the administrator has for all of them.
-    base = for_all(folder) if base is None else base
+    is_secret = bool(entries[0].authorization)
+    if base is None:
+        # A folder for the registry hides what the administrator has for all of them.
+        base, is_hidden = for_all(folder)
+        is_secret = is_secret or is_hidden
     new = missing(base, entries, path)
     if not new:
         return []
     block = mirror_block(new, certificate if text else None, dial_timeout=found.version >= (2, 1))
-    files = [Wanted(path, with_mirror(base, block, path), 0o600 if entries[0].authorization else None)]
+    files = [Wanted(path, with_mirror(base, block, path), 0o600 if is_secret else None)]
     return files + ([Wanted(certificate, text.encode("utf-8"), None)] if text else [])
 
 
-def for_all(folder: str) -> Optional[bytes]:
-    """The hosts that containerd takes where a registry has no folder of its own."""
-    return read_file(os.path.join(os.path.dirname(folder), "_default", "hosts.toml"))[0]
+def for_all(folder: str) -> Tuple[Optional[bytes], bool]:
+    """The hosts that containerd takes where a registry has no folder of its own, and whether they are for some to read alone."""
+    path = os.path.join(os.path.dirname(folder), "_default", "hosts.toml")
+    found = owned.look(path)
+    if found.raw is None:
+        return None, False
+    return with_absolute_paths(found.raw, path), not found.mode & stat.S_IROTH
 
 
 def config_file(found: Containerd, dump: Dump, record: owned.Record) -> Optional[Wanted]:

@@ -106,7 +106,7 @@ def has_mirror(folder: str, mirror: Mirror) -> bool:
     """Whether containerd finds the mirror where it looks for a registry whose folder this is."""
     path = os.path.join(folder, "hosts.toml")
     raw = read_file(path)[0]
-    return not missing(containerd.for_all(folder) if raw is None else raw, mirror.entries, path)
+    return not missing(containerd.for_all(folder)[0] if raw is None else raw, mirror.entries, path)
 
 
 def has_block(path: str) -> bool:

@@ -5,6 +5,7 @@ Format: containerd docs/hosts.md. The hosts are tried in the order of the file, 
 """
 
 import json
+import os
 import re
 from typing import List, Optional, Sequence
 
@@ -13,6 +14,11 @@ from on_node.errors import Trouble
 from on_node.owned import block
 
 TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
+# The statements that name files, each with the lines up to the next key or table, and in those the beginning of a relative path.
+CERTIFICATES = re.compile(
+    r"^[ \t]*(?:ca|client)[ \t]*=.*\n?(?:(?![ \t]*(?:[\w-]+[ \t]*=|\[[ \t]*\w))(?:.+\n?|\n))*", re.MULTILINE
+)
+RELATIVE = re.compile(r"""(?<=[=\[,\s])["'](?=[^"'/\n])""")
 
 
 def mirror_block(entries: Sequence[Entry], certificate: Optional[str], *, dial_timeout: bool) -> str:
@@ -53,6 +59,14 @@ def with_mirror(base: Optional[bytes], mirror: str, path: str) -> bytes:
     table = TABLE.search(text)
     head, tail = (text[: table.start()], text[table.start() :]) if table else (text, "")
     return ((head if not head or head.endswith("\n") else head + "\n") + mirror + tail).encode("utf-8")
+
+
+def with_absolute_paths(raw: bytes, path: str) -> bytes:
+    """A file as it reads from another folder: containerd looks for certificates from where the file lies. Raises Trouble."""
+    folder = os.path.dirname(path) + "/"
+    return CERTIFICATES.sub(
+        lambda statement: RELATIVE.sub(lambda quote: quote.group() + folder, statement.group()), decoded(raw, path)
+    ).encode("utf-8")
 
 
 def decoded(raw: Optional[bytes], path: str) -> str:

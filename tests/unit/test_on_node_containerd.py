@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -346,6 +347,52 @@ def test_hosts_for_all_registries_go_with_ours_into_each_folder(new_node: Callab
     for name in ("docker.io", "ghcr.io"):
         assert (node.folder.parent / name / "hosts.toml").read_text() == BLOCK + '[host."https://m.example"]\n'
     assert default.read_text() == '[host."https://m.example"]\n'
+
+
+def test_hosts_for_all_registries_find_their_certificates_from_each_folder(
+    new_node: Callable[..., StandInNode],
+) -> None:
+    node = new_node()
+    default = node.folder.parent / "_default/hosts.toml"
+    theirs = """server = "https://m.example"
+ca = "ours/ca.pem"
+[host."https://a.example"]
+  ca = ["/etc/ca.pem", 'b.pem']  # both
+  override_path = true
+[host."https://b.example"]
+  client = [
+    ["c.pem", "c.key"],
+    # of the other
+    ["/d.pem", ""]
+  ]
+  [host."https://b.example".header]
+    Authorization = "Basic dTpw"
+"""
+    node.write(default, theirs)
+    node.apply()
+    copied = tomllib.loads(node.hosts.read_text().replace(BLOCK, ""))
+    folder = str(default.parent)
+    expected = tomllib.loads(theirs)
+    expected["ca"] = f"{folder}/ours/ca.pem"
+    expected["host"]["https://a.example"]["ca"][1] = f"{folder}/b.pem"
+    expected["host"]["https://b.example"]["client"][0] = [f"{folder}/c.pem", f"{folder}/c.key"]
+    assert copied == expected, "containerd looks for them from the folder of the file"
+    assert "nothing touched" in node.apply()
+    assert default.read_text() == theirs
+
+
+def test_hosts_that_not_everybody_may_read_are_copied_for_root_alone(new_node: Callable[..., StandInNode]) -> None:
+    node = new_node()
+    default = node.folder.parent / "_default/hosts.toml"
+    node.write(default, THEIRS)
+    node.apply()
+    assert stat.S_IMODE(node.hosts.stat().st_mode) == 0o644
+    default.chmod(0o640)
+    assert "hosts.toml written" in node.apply()
+    assert stat.S_IMODE(node.hosts.stat().st_mode) == 0o600, "it may hold credentials"
+    assert "nothing touched" in node.apply()
+    node.remove()
+    assert not node.folder.exists()
 
 
 def test_an_entry_that_is_there_for_all_registries_is_not_written_twice(new_node: Callable[..., StandInNode]) -> None:
