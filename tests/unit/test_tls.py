@@ -79,7 +79,7 @@ def made(
     issuer = x509.load_pem_x509_certificate(by.certificate.encode()).subject if by else name
     signing = load_pem_private_key(by.key.encode(), None) if by else key
     assert isinstance(signing, ec.EllipticCurvePrivateKey)
-    listed = [x509.DNSName(each) for each in names] or [x509.IPAddress(ip_address("10.0.0.1"))]
+    listed: list[x509.GeneralName] = [x509.DNSName(each) for each in names] or [x509.IPAddress(ip_address("10.0.0.1"))]
     begin = datetime.now(UTC) + begins
     builder = (
         x509.CertificateBuilder()
