@@ -42,8 +42,7 @@ def take_over(stack: StackName, *, yes: bool, update: Callable[[], int]) -> int:
         set_port(stack, new_port)
     if update():
         print(
-            "make takeover: the old cache stays as it is, since not every node pulls through the new one yet (above); "
-            "mend that and run it again",
+            "make takeover: the old cache stays as it is, since not all went well (above); mend that and run it again",
             file=sys.stderr,
         )
         return 1
