@@ -3,12 +3,13 @@
 #
 # It runs HAProxy and looks at tls.crt and tls.key in the folder CERTIFICATES, which the kubelet keeps as the Secret is. A renewed
 # pair is taken up by a reload: new connections get the new certificate, pulls in flight end on the old process. A pair that can't
-# be used is left aside, and the one before stays.
+# be used is left aside, and the one before stays; it is tried again every minute, since the reason may be none of its own.
 set -u
 
 configuration=$1
 certificates=$2
 look_seconds=10
+retry_looks=6
 
 say() {
     echo "tls.sh: $*"
@@ -23,12 +24,15 @@ pause() {
     wait $!
 }
 
+# What is tried again says its reason no more.
 take_up() {
     if reason=$(haproxy -c -f "$configuration" 2>&1); then
         say "the certificate is another: new connections get it"
         kill -USR2 "$haproxy"
+        looks_left=0
     else
-        say "the certificate is another, and can't be used: the one before stays: $reason"
+        [ "$looks_left" = 0 ] && say "the certificate is another, and can't be used: the one before stays: $reason"
+        looks_left=$retry_looks
     fi
 }
 
@@ -40,6 +44,7 @@ leave() {
 }
 
 live=$(fingerprint)
+looks_left=0
 haproxy -W -db -f "$configuration" &
 haproxy=$!
 trap leave TERM INT
@@ -47,8 +52,14 @@ trap leave TERM INT
 while kill -0 "$haproxy" 2>/dev/null; do
     pause
     seen=$(fingerprint)
-    [ "$seen" = "$live" ] && continue
-    live=$seen
-    take_up
+    if [ "$seen" != "$live" ]; then
+        live=$seen
+        looks_left=0
+        take_up
+    elif [ "$looks_left" -gt 1 ]; then
+        looks_left=$((looks_left - 1))
+    elif [ "$looks_left" = 1 ]; then
+        take_up
+    fi
 done
 wait "$haproxy"

@@ -11,8 +11,9 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "in_pod" / "tls.sh"
 PROGRAMS = {
-    # With -c it finds a pair wrong whose certificate says so; else it serves, and writes the signals that it gets.
-    "haproxy": 'if [ "$1" = -c ]; then grep -q wrong "$STAGE/pair/tls.crt" && { echo "unable to load"; exit 1; }; exit 0; fi\n'
+    # With -c it finds a pair wrong whose certificate says so, until it is healed; else it serves, and writes the signals that it gets.
+    "haproxy": 'if [ "$1" = -c ]; then echo tried >> "$STAGE/tries"; [ -e "$STAGE/healed" ] && exit 0\n'
+    'grep -q wrong "$STAGE/pair/tls.crt" && { echo "unable to load"; exit 1; }; exit 0; fi\n'
     'echo "start $*" >> "$STAGE/events"\n'
     'trap "echo reload >> $STAGE/events" USR2\n'
     'trap "echo soft stop >> $STAGE/events; touch $STAGE/stopping" USR1\n'
@@ -60,6 +61,16 @@ class Stage:
             assert time.monotonic() < deadline, f"saw {self.events()} instead of {events}"
             time.sleep(0.02)
 
+    def tries(self) -> int:
+        file = self.folder / "tries"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    def wait_for_tries(self, number: int) -> None:
+        deadline = time.monotonic() + SECONDS
+        while self.tries() < number:
+            assert time.monotonic() < deadline, f"tried {self.tries()} times"
+            time.sleep(0.02)
+
     def wait_until_said(self, text: str) -> None:
         deadline = time.monotonic() + SECONDS
         while text not in self.said():
@@ -94,6 +105,18 @@ def test_a_pair_that_can_not_be_used_is_left_aside_until_another_comes(stage: St
     assert stage.events() == [START], "a reload would end what serves"
     stage.renew("second")
     stage.wait_for(START, "reload")
+
+
+def test_a_pair_that_could_not_be_used_is_tried_again_from_time_to_time_without_saying_so(stage: Stage) -> None:
+    stage.renew("wrong")
+    stage.wait_for_tries(3)
+    assert stage.said().count("can't be used") == 1, "the log is no place for the same line every minute"
+    assert stage.events() == [START]
+    (stage.folder / "healed").touch()
+    stage.wait_for(START, "reload")
+    tries = stage.tries()
+    time.sleep(0.6)
+    assert stage.tries() == tries, "what serves is not tried again"
 
 
 def test_a_pod_that_leaves_ends_when_its_pulls_have(stage: Stage) -> None:
