@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,10 @@ ENGINE_VERSION = "29.0.0-beta.24"
 DOCKER_VERSION = "29.9.3"
 CRICTL_VERSION = "1.34.0"
 NODE_EXPORTER_VERSION = "1.9.1"
+
+
+AT_A_TIME = 2
+"""Builds: one links, or compiles a single large file, on one processor, and the other has the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +168,7 @@ def pulumi_folders() -> list[Path]:
 
 def ensure() -> None:
     """Build what is missing. A finished build is never done again while its inputs stay the same."""
-    build_missing(MACHINE_TOOLS if official_pulumi() else (*MACHINE_TOOLS, LANGUAGE_HOST, PULUMI))
+    build_missing(MACHINE_TOOLS if official_pulumi() else (PULUMI, LANGUAGE_HOST, *MACHINE_TOOLS))
 
 
 def build_missing(wanted: Iterable[Build]) -> None:
@@ -173,11 +178,22 @@ def build_missing(wanted: Iterable[Build]) -> None:
     if any(build.cgo for build in missing) and not shutil.which("gcc"):
         install_packages("gcc", "libc6-dev")
     go = find_go()
-    for number, build in enumerate(missing, 1):
-        with step(
-            f"Building {build.module} from source ({number} of {len(missing)})", log=LOGS / f"build-{build.module}.log"
-        ) as log:
-            compile_module(go, build, log)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        builds = [
+            pool.submit(build_one, go, build, f"{number} of {len(missing)}") for number, build in enumerate(missing, 1)
+        ]
+        try:
+            for built in builds:
+                built.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def build_one(go: str, build: Build, number: str) -> None:
+    title = f"Building {build.module} from source ({number})"
+    with step(title, log=LOGS / f"build-{build.module}.log") as log:
+        compile_module(go, build, log)
 
 
 def compile_module(go: str, build: Build, log: Path) -> None:
