@@ -9,6 +9,7 @@ from typing import Protocol
 import kubernetes
 import kubernetes.stream
 import urllib3
+import websocket
 from kubernetes.client import ApiClient, ApiException, CoreV1Api
 
 from components.metadata import upstream_labels
@@ -22,12 +23,18 @@ from settings.stack import Stack
 from settings.values import size_in_bytes
 
 ASK_SECONDS = 15
+LOST = (
+    "the connection to the keeper's pod was lost before the end: what was begun may go on there, so run `make gc` once more in a "
+    "while"
+)
 Say = Callable[[str], None]
 
 
 class Stream(Protocol):
     """A command's output, as the client's library has it."""
 
+    @property
+    def returncode(self) -> int: ...
     def is_open(self) -> bool: ...
     def update(self, timeout: float) -> None: ...
     def read_stdout(self, timeout: float) -> str: ...
@@ -105,7 +112,7 @@ def run_in(client: ApiClient, namespace: str, pod: str, command: list[str], say:
         *lines, rest = (rest + piece).split("\n")
         for line in lines:
             say(line.removeprefix("keep_store.sh: "))
-    return int(stream.returncode)
+    return status(stream)
 
 
 def pieces(stream: Stream) -> Iterator[str]:
@@ -113,5 +120,16 @@ def pieces(stream: Stream) -> Iterator[str]:
     is_open = True
     while is_open:
         is_open = stream.is_open()
-        stream.update(timeout=1)
+        try:
+            stream.update(timeout=1)
+        except (OSError, websocket.WebSocketException) as error:
+            raise ClusterError(LOST) from error
         yield stream.read_stdout(timeout=0) + stream.read_stderr(timeout=0)
+
+
+def status(stream: Stream) -> int:
+    """Without one the connection ended before the command did, which the client's library does not expect."""
+    try:
+        return int(stream.returncode)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ClusterError(LOST) from error

@@ -6,6 +6,7 @@ from typing import Any
 
 import kubernetes
 import pytest
+import websocket
 from kubernetes.client import ApiException
 
 from operations import gc
@@ -35,6 +36,23 @@ class Stream:
     def read_stderr(self, timeout: float) -> str:
         assert not timeout
         return ""
+
+
+@dataclass
+class Lost(Stream):
+    """One whose connection ends before the command does: the client's library then reads the status from nothing."""
+
+    error: Exception | None = None
+
+    def update(self, timeout: float) -> None:
+        assert timeout
+        if self.error and not self.pieces:
+            raise self.error
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "returncode":
+            raise TypeError("'NoneType' object is not subscriptable")
+        return super().__getattribute__(name)
 
 
 @dataclass
@@ -93,6 +111,22 @@ def test_the_script_runs_where_the_whole_store_is_with_the_bounds_of_the_configu
 def test_a_script_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, Api(pods=[pod("registry-1")]), Stream(["keep_store.sh: no\n"], returncode=1))
     assert gc.collect(stack(), lambda _: None) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, ConnectionResetError(104, "Connection reset by peer"), websocket.WebSocketConnectionClosedException()],
+)
+def test_a_connection_that_is_lost_is_no_failure_of_the_script(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    prepare(monkeypatch, Api(pods=[pod("registry-1")]), Lost(["keep_store.sh: a:1 goes\n"], error=error))
+    said: list[str] = []
+    with pytest.raises(
+        ClusterError, match="the connection to the keeper's pod was lost before the end: what was begun may go on"
+    ):
+        gc.collect(stack(), said.append)
+    assert said == ["a:1 goes"]
 
 
 def test_without_a_keeper_it_is_said_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
