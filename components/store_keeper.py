@@ -50,7 +50,8 @@ def create_keeper(name: str, args: KeeperArgs, opts: pulumi.ResourceOptions) -> 
     return Keeper(
         in_registry=Sidecar(
             container=keeping_container(args),
-            volumes=[volume, {"name": "keeper-work", "empty_dir": {"size_limit": "1Gi"}}],
+            # For its lock alone, which a full disk is to leave room for.
+            volumes=[volume, {"name": "keeper-work", "empty_dir": {"medium": "Memory", "size_limit": "1Mi"}}],
         ),
         in_front=Sidecar(container=reporting_container(args, service.spec.cluster_ip), volumes=[volume]),
     )
@@ -83,7 +84,7 @@ def keeping_container(args: KeeperArgs) -> k8s.core.v1.ContainerArgsDict:
             scripts_mount(),
             {"name": "keeper-work", "mount_path": keeper.WORK},
         ],
-        # A list of a million files, at most.
+        # The plan of a million files, at most: the script gives it three quarters of that (MOST_MEMORY_KIB).
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "1Gi"}},
     }
 

@@ -1,7 +1,8 @@
 # What goes from the stores: keep_store.awk -v now= -v in_use= -v ttl= -v most= -v sweep=
 #
-# Reads "BLOCKS TIME SIZE PATH" of every file below the stores' docker/registry/v2 (Distribution's layout), and the manifests
-# themselves. Prints "say TEXT" and "rm PATH", in the order in which they are to be done: names of images go before their blobs.
+# Reads "BLOCKS TIME SIZE PATH" of every file below the stores' docker/registry/v2 (Distribution's layout), "end" after the last, and
+# the manifests themselves. Prints "say TEXT" and "rm PATH", in the order in which they are to be done: names of images go before
+# their blobs. A plan without "end" is none: what is missing in the list would look unneeded.
 #
 # The time of a link is when its image was last asked for: who reports a request touches it. An index and its manifests are one
 # image, as old as the youngest of them. Images go while one is older than ttl seconds, or while the stores take more than `most`
@@ -17,6 +18,11 @@ BEGIN {
     forgotten = 86400
 }
 
+$0 == "end" {
+    whole = 1
+    next
+}
+
 # Distribution's own names have no other characters.
 $4 !~ /^[A-Za-z0-9._\/-]+$/ || NF != 4 { next }
 
@@ -28,12 +34,14 @@ $4 !~ /^[A-Za-z0-9._\/-]+$/ || NF != 4 { next }
     store = substr($4, 1, at - 1)
     count = split(substr($4, at + length(layout)), part, "/")
     leaf = part[count]
-    if (leaf ~ /\.tmp$/ && part[1] != "blobs") {
-        if (now - $2 > abandoned)
-            remove($4)
-    } else if (part[1] == "blobs" && leaf == "data" && count == 5)
+    if (part[1] == "blobs" && leaf == "data" && count == 5)
         take_blob($1, $2, $3, $4)
-    else if (part[1] == "repositories" && (leaf == "link" || leaf == "data"))
+    else if (part[1] == "repositories" && match($4, /\/_uploads\/[^\/]+\//))
+        take_upload($1, $2, substr($4, 1, RSTART + RLENGTH - 2))
+    else if (leaf ~ /\.tmp$/) {
+        if (now - $2 > abandoned)
+            remove_counted($4, $1)
+    } else if (part[1] == "repositories" && leaf == "link")
         take_link($1, $2, $3, $4)
 }
 
@@ -43,31 +51,33 @@ function take_blob(blocks, time, size, path,    digest) {
     if (size == 0 && digest != empty) {
         if (now - time > settled) {
             print "say " substr(digest, 1, 19) "… is stored without its content: it is fetched anew when it is asked for"
-            remove(folder(path))
+            remove_counted(folder(path), blocks)
         }
         return
     }
+    if (!sweep)
+        return
     blob_blocks[store, digest] += blocks
     blob_time[store, digest] = time
     blob_path[store, digest] = path
 }
 
+function take_upload(blocks, time, path) {
+    upload_time[path] = max(upload_time[path], time)
+    upload_blocks[path] += blocks
+}
+
 function take_link(blocks, time, size, path,    name, i, digest, id) {
+    if (size == 0) {
+        if (now - time > settled)
+            remove_counted(path, blocks)
+        return
+    }
+    if (!sweep)
+        return
     name = part[2]
     for (i = 3; i < count && part[i] !~ /^_/; i++)
         name = name "/" part[i]
-    if (part[i] == "_uploads") {
-        if (leaf == "data" && now - time > abandoned)
-            remove(folder(path))
-        return
-    }
-    if (leaf != "link")
-        return
-    if (size == 0) {
-        if (now - time > settled)
-            remove(path)
-        return
-    }
     digest = part[count - 2] ":" part[count - 1]
     id = store SUBSEP name SUBSEP digest
     if (part[i] == "_layers") {
@@ -101,6 +111,11 @@ function folder(path) {
 }
 
 function remove(path) { print "rm " path }
+
+function remove_counted(path, blocks) {
+    total -= blocks
+    remove(path)
+}
 
 function remove_all(paths,    path, i, n) {
     n = split(paths, path, " ")
@@ -228,9 +243,13 @@ function lasting(seconds) {
 
 function mebibytes(blocks) { return int((blocks + 2047) / 2048) " MiB" }
 
-END {
-    if (!sweep)
-        exit
+function remove_abandoned(    path) {
+    for (path in upload_time)
+        if (now - upload_time[path] > abandoned)
+            remove_counted(path, upload_blocks[path])
+}
+
+function keep_within_bounds(    blob, id, i, age, is_blob, images) {
     read_tags()
     read_manifests()
     for (blob in blob_path)
@@ -264,7 +283,16 @@ END {
     if (blobs || images)
         print "say " images + 0 " images and " blobs + 0 " blobs go, " mebibytes(freed)
     if (most && total > most)
-        print "say the cache takes " mebibytes(total) " where docker_cache_fs_max_size allows " mebibytes(most) ": what is left was asked for a moment ago"
+        print "say the cache takes " mebibytes(total) " where docker_cache_fs_max_size allows " mebibytes(most) ": what is left was asked for in the last hour"
     if (asked)
         print "say the cache takes " mebibytes(total)
+}
+
+END {
+    if (!whole)
+        exit 1
+    remove_abandoned()
+    if (sweep)
+        keep_within_bounds()
+    print "end"
 }

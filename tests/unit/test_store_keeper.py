@@ -20,6 +20,8 @@ def test_the_bounds_reach_the_keeper_beside_the_registry(recorder: Recorder) -> 
     assert {"name": "store", "mountPath": "/var/lib/registry"} in keeping["volumeMounts"]
     assert "livenessProbe" not in keeping, "what is the matter with the storage is no reason to start anew"
     assert keeping["securityContext"]["readOnlyRootFilesystem"] is True
+    volumes = recorder.one(DEPLOYMENT)["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "keeper-work", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in volumes, "disks run full"
 
 
 def test_without_bounds_it_mends_alone(recorder: Recorder) -> None:
