@@ -111,7 +111,6 @@ def test_the_proof_pulls_by_podman_and_leaves_no_image(on_node: Sandbox) -> None
     assert on_node.on(NODE, "podman", "images", "--quiet") == images
 
 
-@pytest.mark.long
 def test_a_mirror_that_the_administrator_adds_later_counts_and_then_comes_behind_ours(on_node: Sandbox) -> None:
     on_node.on(NODE, "sh", "-c", f"printf '%s' '{HIS}' > {OWN} && systemctl reload crio && sleep 1")
     assert mirrors(on_node) == ["127.0.0.1:1"], "his file is read after ours"
