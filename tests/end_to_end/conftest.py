@@ -64,12 +64,12 @@ class Sandbox:
         return file
 
     def encrypted(self, values: dict[str, str]) -> dict[str, object]:
-        """The values as `pulumi config set --secret` writes them into a stack's file; `key.part` sets a part of a map."""
+        """The values as `pulumi config set-all --secret` writes them into a stack's file; `key.part` sets a part of a map."""
         file = self._configuration(self._keys)
-        for key, value in values.items():
-            command = [str(ROOT / "sandbox/pulumi"), "config", "set", "--secret", "--path", f"docker-cache:{key}"]
-            result = run([*command, "--stack", self._stack, "--config-file", str(file)], text=value)
-            assert result.returncode == 0, result.stderr
+        given = [part for key, value in values.items() for part in ("--secret", f"docker-cache:{key}={value}")]
+        command = [str(ROOT / "sandbox/pulumi"), "config", "set-all", "--path", *given]
+        result = run([*command, "--stack", self._stack, "--config-file", str(file)])
+        assert result.returncode == 0, result.stderr
         written = yaml.safe_load(file.read_text())["config"]
         return {key: written[f"docker-cache:{key}"] for key in (path.partition(".")[0] for path in values)}
 

@@ -244,6 +244,7 @@ def test_a_missing_container_is_made(azure: Sandbox) -> None:
         azure.up()
 
 
+@pytest.mark.long
 def test_switching_the_backend_is_one_up_that_says_where_the_data_stays(azure: Sandbox) -> None:
     before = azure.on("pai-worker1", "stat", "--format", "%Y %Z %i", "/etc/docker/daemon.json")
     there = blobs()
@@ -288,6 +289,7 @@ def test_renewing_a_key_of_an_account_of_our_own_loses_no_pull(azure: Sandbox) -
     assert azure.preview(docker_cache_azure_account_key_name="key2", **created) == {}, "the renewed key is not in use"
 
 
+@pytest.mark.long
 def test_an_account_of_our_own_is_kept_unless_asked_otherwise(azure: Sandbox) -> None:
     azure.destroy()
     AZURE_STATE.unlink(missing_ok=True)

@@ -78,6 +78,7 @@ def test_the_cached_images_outlive_the_pod(sandbox: Sandbox) -> None:
     assert sandbox.upstream()["blob_gets"] == 0
 
 
+@pytest.mark.long
 def test_another_upstream_rolls_the_pod(sandbox: Sandbox) -> None:
     old = sandbox.pod()
     sandbox.up(docker_cache_remote_url="https://mirror.example")
@@ -119,6 +120,7 @@ def wait_for_log(sandbox: Sandbox, text: str) -> None:
     wait_until(lambda: text in sandbox.kubectl("logs", sandbox.pod(), "--tail=1000"), f"the registry says: {text}", 240)
 
 
+@pytest.mark.long
 def test_a_pod_that_starts_without_the_upstream_serves_what_is_stored_until_it_is_back(sandbox: Sandbox) -> None:
     for worker in WORKERS:
         sandbox.pull_anew(worker, "app:1")

@@ -59,6 +59,7 @@ def test_a_kubelets_pulls_go_through_the_cache_and_one_download_serves_both_vers
         assert listing(clean, machine) == files, f"{machine} has its files back, and no folder of ours"
 
 
+@pytest.mark.long
 def test_without_leave_to_restart_the_node_is_left_as_it_is_and_named(clean: Sandbox) -> None:
     before, pid = listing(clean, WORKER), containerd_pid(clean, WORKER)
     result = clean.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", docker_cache_allow_restart="false")

@@ -56,6 +56,7 @@ def test_the_data_goes_where_that_was_asked_for_by_name(sandbox: Sandbox) -> Non
     assert sandbox.try_on("pai-master", "test", "-e", BLOBS).returncode != 0
 
 
+@pytest.mark.long
 def test_the_outputs_are_those_that_are_documented(sandbox: Sandbox) -> None:
     sandbox.up()
     outputs = sandbox.outputs()

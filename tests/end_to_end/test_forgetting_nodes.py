@@ -60,6 +60,7 @@ def test_a_destroy_takes_the_canary_back_last_and_one_that_is_away_keeps_no_othe
     )
 
 
+@pytest.mark.long
 def test_a_node_that_is_gone_for_good_is_recorded_and_then_left_alone(sandbox: Sandbox) -> None:
     sandbox.up()
     written = sandbox.on("pai-worker2", "cat", DAEMON_JSON)

@@ -49,6 +49,7 @@ def test_two_stacks_live_side_by_side_and_go_one_by_one(sandbox: Sandbox, second
     assert sandbox.pod() == pod
 
 
+@pytest.mark.long
 def test_a_nodeport_that_another_stack_has_is_named_before_anything_is_done(sandbox: Sandbox, second: Sandbox) -> None:
     second.up()
     result = sandbox.pulumi("preview", docker_cache_node_port="30600")

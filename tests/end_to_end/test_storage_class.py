@@ -75,6 +75,7 @@ def test_the_claim_outlives_the_stack_and_is_used_again_by_its_name(sandbox: San
     assert sandbox.upstream()["blob_gets"] == 0, "the cache began anew"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("volume")
 def test_the_claim_goes_where_that_was_asked_for(sandbox: Sandbox) -> None:
     sandbox.up(docker_cache_fs_storage_class="by-hand", docker_cache_fs_size="1Gi", docker_cache_delete_data="true")

@@ -218,6 +218,7 @@ def test_wrong_credentials_are_that_upstreams_alone(cache: Sandbox) -> None:
     wait_until(lambda: ask(cache, by_namespace(PRIVATE, "team/app", "1"))[0] == "200", "the right ones are taken")
 
 
+@pytest.mark.long
 def test_an_upstream_that_leaves_the_list_is_a_404_and_leaves_its_images_for_the_day_it_comes_back(
     cache: Sandbox,
 ) -> None:
