@@ -13,10 +13,10 @@ import websocket
 from kubernetes.client import ApiClient, ApiException, CoreV1Api
 
 from components.metadata import upstream_labels
-from operations.predecessor import ClusterError
+from operations.predecessor import ClusterError, refusal
 from operations.stacks import OperationError
 from rendering import keeper
-from settings.cluster import Cluster, api_client, as_json
+from settings.cluster import api_client, as_json
 from settings.loading import Disabled, load
 from settings.model import DOCKER_IO, Settings
 from settings.stack import Stack
@@ -65,11 +65,6 @@ def collect(stack: Stack, say: Say) -> int:
             return run_in(client, namespace, running_pod(client, namespace), once(stack.settings), say)
     except (ApiException, urllib3.exceptions.HTTPError) as error:
         raise ClusterError(refusal(error, stack.cluster)) from error
-
-
-def refusal(error: Exception, cluster: Cluster) -> str:
-    reason = getattr(error, "reason", None) or type(error).__name__
-    return f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
 
 
 def once(settings: Settings) -> list[str]:

@@ -124,10 +124,13 @@ def asked(stack: Stack, question: Callable[[ApiClient], T]) -> T:
         with api_client(cluster) as client:
             return question(client)
     except (ApiException, urllib3.exceptions.HTTPError, kubernetes.config.ConfigException) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
-        raise ClusterError(
-            f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
-        ) from error
+        raise ClusterError(refusal(error, cluster)) from error
+
+
+def refusal(error: Exception, cluster: Cluster) -> str:
+    """What a ClusterError says of the client's own errors."""
+    reason = getattr(error, "reason", None) or type(error).__name__
+    return f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
 
 
 def require_cluster(stack: Stack) -> Cluster:

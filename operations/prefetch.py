@@ -17,10 +17,10 @@ from kubernetes.client import ApiClient, ApiException, BatchV1Api, CoreV1Api
 
 from components.prefetch import TEMPLATE
 from operations import stacks
-from operations.predecessor import ClusterError
+from operations.predecessor import ClusterError, refusal
 from operations.stacks import OperationError, StackName
 from rendering.prefetch import words
-from settings.cluster import Cluster, api_client, as_json
+from settings.cluster import api_client, as_json
 from settings.images import unserved
 from settings.loading import Disabled, load
 from settings.model import PrefetchedImage, Settings
@@ -92,12 +92,7 @@ def fetch(stack: Stack, chosen: Sequence[str], say: Say) -> bool:
                 BatchV1Api(client).delete_namespaced_job(name, namespace, propagation_policy="Background")
                 raise
     except (ApiException, urllib3.exceptions.HTTPError, kubernetes.config.ConfigException) as error:
-        raise ClusterError(why(error, stack.cluster)) from error
-
-
-def why(error: Exception, cluster: Cluster) -> str:
-    reason = getattr(error, "reason", None) or type(error).__name__
-    return f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
+        raise ClusterError(refusal(error, stack.cluster)) from error
 
 
 def begin(client: ApiClient, namespace: str, chosen: Sequence[str]) -> str:
