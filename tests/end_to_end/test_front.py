@@ -5,7 +5,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from sandbox.enter import in_network
 from sandbox.hub_content import MIB, content
 from sandbox.images import Image, digest, noise_layer
 from sandbox.layout import REGISTRIES
-from tests.end_to_end.conftest import Sandbox, dev_nodes, run
+from tests.end_to_end.conftest import Sandbox, dev_nodes, run, wait_until
 from tests.end_to_end.test_containerd import HASH, PASSWORD
 
 ENTRY = "http://10.30.0.10:30500"
@@ -106,13 +106,6 @@ def store_is_away(cache: Sandbox) -> Iterator[None]:
         cache.on("pai-master", "sh", "-c", "cd /var/lib/registry && rm -rf docker && mv away docker")
 
 
-def eventually(is_so: Callable[[], bool], what: str, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"gave up waiting: {what}"
-        time.sleep(1)
-
-
 def test_a_hundred_cold_clients_cost_one_download_and_get_bytes_while_it_runs(cache: Sandbox) -> None:
     path, expected = blob_path(Image(layers=(noise_layer(LARGE, LARGE_MIB * MIB),)), "library/large")
     cache.reset_upstream()
@@ -146,7 +139,7 @@ def test_hits_need_no_registry_no_store_and_no_hub(cache: Sandbox) -> None:
         assert (late["status"], late["cache"]) == (200, "stale"), "an older tag is better than none"
         assert one("/v2/library/app/manifests/2")["status"] == 503, "docker then asks the hub itself"
         assert cache.kubectl("get", f"deployment/{FRONT}", "-o", "jsonpath={.status.readyReplicas}") == "1"
-    eventually(lambda: one(tag)["cache"] in {"hit", "miss"}, "the registry is asked again")
+    wait_until(lambda: one(tag)["cache"] in {"hit", "miss"}, "the registry is asked again")
 
 
 def test_a_hub_that_hangs_makes_nobody_wait_long(cache: Sandbox) -> None:
@@ -192,9 +185,9 @@ def test_pods_that_start_without_the_hub_serve_what_is_stored_and_pull_again_onc
         cache.kubectl("delete", "pod", cache.pod(), "--grace-period=1")
         cache.forget_what_is_hot()
         cache.kubectl("rollout", "status", f"deployment/{REGISTRY}", "--timeout=300s")
-        eventually(lambda: bool(one(tag)["status"] == 200), "the stored tag is served")
+        wait_until(lambda: bool(one(tag)["status"] == 200), "the stored tag is served")
         assert one(path)["digest"] == expected
-    eventually(lambda: bool(one("/v2/library/app/manifests/4")["status"] == 200), "what is new is pulled again")
+    wait_until(lambda: bool(one("/v2/library/app/manifests/4")["status"] == 200), "what is new is pulled again")
 
 
 def test_a_front_that_leaves_finishes_its_pulls_and_no_request_fails(cache: Sandbox) -> None:
@@ -217,7 +210,7 @@ def test_a_front_that_leaves_finishes_its_pulls_and_no_request_fails(cache: Sand
     assert not failed
     cache.kubectl("rollout", "status", f"deployment/{FRONT}", "--timeout=300s")
     assert cache.front() != old
-    eventually(lambda: old not in cache.kubectl("get", "pods", "-o", "name"), "the old front goes once it has no pull")
+    wait_until(lambda: old not in cache.kubectl("get", "pods", "-o", "name"), "the old front goes once it has no pull")
 
 
 @pytest.mark.long

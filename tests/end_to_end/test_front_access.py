@@ -23,9 +23,9 @@ def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
     sandbox.empty_store()
 
 
-def ask(cache: Sandbox, machine: str) -> tuple[int, str]:
-    """Status and body of what a machine is answered at the entry; 0 where nothing answers."""
-    command = ["curl", "-s", "-m", "5", "-w", "\n%{http_code}", f"http://{HOST}:{PORT}{PATH}"]
+def ask(cache: Sandbox, machine: str, scheme: str = "http") -> tuple[int, str]:
+    """Status and body of what a machine is answered at the entry; 0 where nothing answers. By https whoever answers is believed."""
+    command = ["curl", "-sk", "-m", "5", "-w", "\n%{http_code}", f"{scheme}://{HOST}:{PORT}{PATH}"]
     body, _, status = cache.try_on(machine, *command).stdout.rpartition("\n")
     return int(status), body
 

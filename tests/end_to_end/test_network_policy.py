@@ -8,11 +8,8 @@ import pytest
 from sandbox import policy_engine
 from sandbox.identities import Authority
 from tests.end_to_end.conftest import ROOT, Sandbox, dev_nodes, run, wait_until
-from tests.end_to_end.test_front_access import clients
+from tests.end_to_end.test_front_access import HOST, PORT, ask, clients
 
-HOST = "10.30.0.10"
-PORT = 30500
-PATH = "/v2/library/app/manifests/1"
 ALLOWED, OTHER = "pai-worker1", "pai-worker2"
 AUTHORITY = Authority()
 
@@ -33,19 +30,12 @@ def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
     sandbox.empty_store()
 
 
-def ask(cache: Sandbox, machine: str) -> tuple[int, str]:
-    """Status and body of what a machine is answered at the entry; 0 where nothing answers."""
-    command = ["curl", "-sk", "-m", "5", "-w", "\n%{http_code}", f"https://{HOST}:{PORT}{PATH}"]
-    body, _, status = cache.try_on(machine, *command).stdout.rpartition("\n")
-    return int(status), body
-
-
 def test_by_https_the_addresses_are_seen_too(cache: Sandbox) -> None:
     assert cache.mirrors(ALLOWED) == [f"https://{HOST}:{PORT}/"]
-    assert ask(cache, ALLOWED)[0] == 200
-    status, body = ask(cache, OTHER)
+    assert ask(cache, ALLOWED, "https")[0] == 200
+    status, body = ask(cache, OTHER, "https")
     assert (status, "10.30.0.12" in body) == (403, True)
-    assert ask(cache, "pai-master")[0] == 200
+    assert ask(cache, "pai-master", "https")[0] == 200
     wait_until(lambda: {"10.30.0.11", "10.30.0.12"} <= clients(cache), "the log has the nodes' own addresses")
 
 
@@ -112,9 +102,9 @@ def test_metrics_may_be_gathered(engine: Sandbox) -> None:
 
 
 def test_the_entry_is_that_of_the_allowed_networks(engine: Sandbox) -> None:
-    assert ask(engine, ALLOWED)[0] == 200
-    assert ask(engine, "pai-master")[0] == 200
-    assert ask(engine, OTHER)[0] == 0, "the engine does not even let it speak"
+    assert ask(engine, ALLOWED, "https")[0] == 200
+    assert ask(engine, "pai-master", "https")[0] == 200
+    assert ask(engine, OTHER, "https")[0] == 0, "the engine does not even let it speak"
 
 
 def test_the_pods_stay_ready_since_a_node_reaches_its_own(engine: Sandbox) -> None:

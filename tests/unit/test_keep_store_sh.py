@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.rootfs import ROOTFS
+from tests.unit.programs import write_programs
 
 IN_POD = Path(__file__).resolve().parents[2] / "in_pod"
 BUSYBOX = shutil.which("busybox") or str(ROOTFS / "bin/busybox")
@@ -110,9 +111,7 @@ class Store:
         if "busybox" in os.path.realpath(shutil.which("sh", path=self.path) or ""):
             pytest.skip("busybox's shell takes no tools but its own")
         programs = self.work.parent / "programs"
-        programs.mkdir(exist_ok=True)
-        (programs / tool).write_text(f"#!/bin/sh\n{script}\n")
-        (programs / tool).chmod(0o755)
+        write_programs(programs, {tool: script})
         self.path = f"{programs}:{self.path}"
 
     def keep_as_planned(self, plan: str) -> str:

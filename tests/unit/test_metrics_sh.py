@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.unit.programs import write_programs
+
 IN_POD = Path(__file__).resolve().parents[2] / "in_pod"
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 SECONDS = 30
@@ -217,10 +219,7 @@ class Observer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         bin_folder = folder / "bin"
-        bin_folder.mkdir()
-        for name, text in PROGRAMS.items():
-            (bin_folder / name).write_text(f"#!/bin/sh\n{text}")
-            (bin_folder / name).chmod(0o755)
+        write_programs(bin_folder, PROGRAMS)
         (folder / "registry").write_text(REGISTRY_METRICS)
         (folder / "port").write_text("5001")
         self.environment = os.environ | {"STAGE": str(folder), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
@@ -344,10 +343,7 @@ class FrontMetrics:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         bin_folder = folder / "bin"
-        bin_folder.mkdir()
-        for name, text in FRONT_PROGRAMS.items():
-            (bin_folder / name).write_text(f"#!/bin/sh\n{text}")
-            (bin_folder / name).chmod(0o755)
+        write_programs(bin_folder, FRONT_PROGRAMS)
         (folder / "stat").write_text(STAT)
         (folder / "varnish/_.vsm_mgt").mkdir(parents=True)
         (folder / "varnish/_.vsm_mgt/_.index").touch()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.messages import remember
+from tests.unit.programs import write_programs
 
 PREFETCH = Path(__file__).resolve().parents[2] / "in_pod" / "prefetch.sh"
 REGCTL = """
@@ -34,11 +35,8 @@ class Run:
 
     def __init__(self, folder: Path, *words: str, **told: list[str]) -> None:
         programs = folder / "bin"
-        programs.mkdir()
         texts = {"regctl": f'exec {sys.executable} "$STAGE/regctl.py" "$@"', "sleep": 'echo "$1" >>"$STAGE/slept"'}
-        for name, text in texts.items():
-            (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-            (programs / name).chmod(0o755)
+        write_programs(programs, texts)
         (folder / "regctl.py").write_text(REGCTL)
         (folder / "told").write_text(json.dumps(told))
         last = folder / "last"

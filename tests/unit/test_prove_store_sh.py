@@ -16,6 +16,7 @@ import pytest
 
 from rendering.registry import PROOF_PORT
 from tests.unit.messages import remember
+from tests.unit.programs import write_programs
 
 PROVE = Path(__file__).resolve().parents[2] / "in_pod" / "prove_store.sh"
 STORE = "the container images at https://account.blob.core.windows.net"
@@ -130,10 +131,7 @@ class Proof:
 
     def __init__(self, folder: Path, told: dict[str, object], patience: int) -> None:
         programs = folder / "bin"
-        programs.mkdir()
-        for name, text in PROGRAMS.items():
-            (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-            (programs / name).chmod(0o755)
+        write_programs(programs, PROGRAMS)
         (folder / "registry.py").write_text(REGISTRY)
         (folder / "nc.py").write_text(NC)
         (folder / "told").write_text(json.dumps(told))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.programs import write_programs
+
 SERVE = Path(__file__).resolve().parents[2] / "in_pod" / "serve.sh"
 PROGRAMS = {
     # Writes which configuration it was started with; ends at once where the test says that the upstream is away, and neither
@@ -36,10 +38,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         bin_folder = folder / "bin"
-        bin_folder.mkdir()
-        for name, text in PROGRAMS.items():
-            (bin_folder / name).write_text(f"#!/bin/sh\n{text}")
-            (bin_folder / name).chmod(0o755)
+        write_programs(bin_folder, PROGRAMS)
         self.environment = os.environ | {"STAGE": str(folder), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
 
     def use(self, percent: int) -> None:

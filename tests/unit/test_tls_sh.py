@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.programs import write_programs
+
 SCRIPT = Path(__file__).resolve().parents[2] / "in_pod" / "tls.sh"
 PROGRAMS = {
     # With -c it finds a pair wrong whose certificate says so, until it is healed; else it serves, and writes the signals that it gets.
@@ -28,11 +30,8 @@ SECONDS = 30
 class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for made in ("bin", "pair"):
-            (folder / made).mkdir()
-        for name, text in PROGRAMS.items():
-            (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}")
-            (folder / "bin" / name).chmod(0o755)
+        (folder / "pair").mkdir()
+        write_programs(folder / "bin", PROGRAMS)
         self.renew("first")
 
     def renew(self, text: str) -> None:
