@@ -13,7 +13,6 @@ from operations import check, engine, heal, predecessor, stacks
 from operations.gc import collect, refuse
 from operations.import_stack import Options, import_stack
 from operations.new_stack import new
-from operations.predecessor import ClusterError
 from operations.prefetch import fetch, prefetch
 from operations.proof import as_table, prove
 from operations.proving import prove_nodes
@@ -26,7 +25,7 @@ from sandbox import lifecycle
 from sandbox.processes import init_pid
 from sandbox.progress import SandboxError
 from settings.access import Access
-from settings.cluster import Ask, ask_cluster, ask_nothing
+from settings.cluster import Ask, ClusterError, ask_cluster, ask_nothing
 from settings.loading import Disabled, SettingsError, load
 from settings.stack import Stack, read_stack
 

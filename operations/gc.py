@@ -13,10 +13,9 @@ import websocket
 from kubernetes.client import ApiClient, ApiException, CoreV1Api
 
 from components.metadata import upstream_labels
-from operations.predecessor import ClusterError, refusal
 from operations.stacks import OperationError
 from rendering import keeper
-from settings.cluster import api_client, as_json
+from settings.cluster import ClusterError, api_client, as_json, refusal
 from settings.loading import Disabled, load
 from settings.model import DOCKER_IO, Settings
 from settings.stack import Stack

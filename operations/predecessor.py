@@ -12,7 +12,7 @@ import kubernetes
 import urllib3
 from kubernetes.client import ApiClient, ApiException, AppsV1Api, CoreV1Api
 
-from settings.cluster import PREDECESSOR_SERVICE, Cluster, api_client, as_json, services
+from settings.cluster import PREDECESSOR_SERVICE, Cluster, ClusterError, api_client, as_json, refusal, services
 from settings.stack import Stack
 
 NAMESPACE = "default"
@@ -24,10 +24,6 @@ NODE_PORTS = range(30501, 32768)
 ASK_SECONDS = 15
 
 T = TypeVar("T")
-
-
-class ClusterError(Exception):
-    """The cluster can't be asked, or refuses; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +121,6 @@ def asked(stack: Stack, question: Callable[[ApiClient], T]) -> T:
             return question(client)
     except (ApiException, urllib3.exceptions.HTTPError, kubernetes.config.ConfigException) as error:
         raise ClusterError(refusal(error, cluster)) from error
-
-
-def refusal(error: Exception, cluster: Cluster) -> str:
-    """What a ClusterError says of the client's own errors."""
-    reason = getattr(error, "reason", None) or type(error).__name__
-    return f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
 
 
 def require_cluster(stack: Stack) -> Cluster:

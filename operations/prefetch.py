@@ -17,10 +17,9 @@ from kubernetes.client import ApiClient, ApiException, BatchV1Api, CoreV1Api
 
 from components.prefetch import TEMPLATE
 from operations import stacks
-from operations.predecessor import ClusterError, refusal
 from operations.stacks import OperationError, StackName
 from rendering.prefetch import words
-from settings.cluster import api_client, as_json
+from settings.cluster import ClusterError, api_client, as_json, refusal
 from settings.images import unserved
 from settings.loading import Disabled, load
 from settings.model import PrefetchedImage, Settings

@@ -27,6 +27,10 @@ PREDECESSOR_SERVICE = "docker-registry-cache-service"
 TAKE_OVER = "`make takeover STACK=…` moves the cluster over without an interval in which pulls fail"
 
 
+class ClusterError(Exception):
+    """The cluster can't be asked, or refuses; the text says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """What the Kubernetes provider needs: a kubeconfig's text and the context in it."""
@@ -87,11 +91,11 @@ def ask_cluster(cluster: Cluster, settings: Settings, entry_ca: str | None) -> A
     look = f"look at it with `kubectl --context {cluster.context} version`"
     try:
         with api_client(cluster) as client:
-            version = kubernetes.client.VersionApi(client).get_code(_request_timeout=CONNECT_SECONDS)
+            version = get(client, "/version/")
             listed = services(client)
             secret = look_at_tls_secret(client, settings, entry_ca)
             found = (
-                version_problem(str(version.git_version), settings),
+                version_problem(str(version["gitVersion"]), settings),
                 namespace_problem(client, settings),
                 node_port_problem(listed, settings),
                 *secret.problems,
@@ -118,7 +122,7 @@ def ask_nothing(_cluster: Cluster, _settings: Settings, _entry_ca: str | None) -
 def namespace_problem(client: kubernetes.client.ApiClient, settings: Settings) -> str | None:
     name = settings.docker_cache_namespace
     try:
-        kubernetes.client.CoreV1Api(client).read_namespace(name, _request_timeout=CONNECT_SECONDS)
+        get(client, "/api/v1/namespaces/{name}", name=name)
     except kubernetes.client.ApiException as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return f'docker_cache_namespace is "{name}": make it first with `kubectl create namespace {name}`'
@@ -134,9 +138,7 @@ def look_at_tls_secret(client: kubernetes.client.ApiClient, settings: Settings, 
         return Answer()
     shown = f'docker_cache_tls_secret is "{name}"'
     try:
-        secret = kubernetes.client.CoreV1Api(client).read_namespaced_secret(
-            name, namespace, _request_timeout=CONNECT_SECONDS
-        )
+        secret = get(client, "/api/v1/namespaces/{namespace}/secrets/{name}", namespace=namespace, name=name)
     except kubernetes.client.ApiException as error:
         if error.status == HTTPStatus.NOT_FOUND:
             command = f"kubectl --namespace {namespace} create secret tls {name} --cert=… --key=…"
@@ -145,7 +147,7 @@ def look_at_tls_secret(client: kubernetes.client.ApiClient, settings: Settings, 
         if error.status != HTTPStatus.FORBIDDEN:
             raise
         return Answer()
-    pair = secret_pair(as_json(client, secret))
+    pair = secret_pair(secret)
     if pair is None:
         problem = f"{shown}: that Secret is not of type {TLS_TYPE}, with tls.crt and tls.key; name one that is"
         return Answer(problems=(problem,))
@@ -196,14 +198,29 @@ class Service:
 
 def services(client: kubernetes.client.ApiClient) -> list[Service]:
     """Every Service; none where this user may not list them: what then is taken, the API server's refusal says."""
-    api = kubernetes.client.CoreV1Api(client)
     try:
-        found = api.list_service_for_all_namespaces(_request_timeout=CONNECT_SECONDS).items
+        found = get(client, "/api/v1/services")["items"]
     except kubernetes.client.ApiException as error:
         if error.status != HTTPStatus.FORBIDDEN:
             raise
         return []
-    return [as_service(as_json(client, item)) for item in found]
+    return [as_service(item) for item in found]
+
+
+def get(client: kubernetes.client.ApiClient, path: str, **names: str) -> dict[str, Any]:
+    """An answer of the API as it is. Loading the client's classes for it would take every preview two seconds more."""
+    request = client.param_serialize(
+        method="GET",
+        resource_path=path,
+        path_params=names,
+        header_params={"Accept": "application/json"},
+        auth_settings=["BearerToken"],
+    )
+    response = client.call_api(*request, _request_timeout=CONNECT_SECONDS)
+    response.read()  # type: ignore[no-untyped-call]
+    kinds: dict[str, Any] = {"2XX": "object"}
+    answer: dict[str, Any] = client.response_deserialize(response, kinds).data
+    return answer
 
 
 def as_json(client: kubernetes.client.ApiClient, item: object) -> dict[str, Any]:
@@ -238,6 +255,12 @@ def version_problem(git_version: str, settings: Settings) -> str | None:
             'which keeps a front on each of them; use docker_cache_entries "master", or an entry of your own'
         )
     return None
+
+
+def refusal(error: Exception, cluster: Cluster) -> str:
+    """What a ClusterError says of the client's own errors."""
+    reason = getattr(error, "reason", None) or type(error).__name__
+    return f'the cluster of context "{cluster.context}" refuses or does not answer: {reason}'
 
 
 def api_client(cluster: Cluster) -> kubernetes.client.ApiClient:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import settings
 
 from operations.cache_metrics import MetricsError
-from operations.predecessor import ClusterError
 from operations.ssh import NodeError
 from operations.stacks import OperationError
 from settings import cautions
+from settings.cluster import ClusterError
 from settings.loading import SettingsError
 from tests.unit.messages import remember
 from tests.unit.recording import Recorder, recording

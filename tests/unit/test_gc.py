@@ -10,8 +10,8 @@ import websocket
 from kubernetes.client import ApiException
 
 from operations import gc
-from operations.predecessor import ClusterError
 from operations.stacks import OperationError
+from settings.cluster import ClusterError
 from tests.unit.recording import stack
 from tests.unit.stacks import configuration
 

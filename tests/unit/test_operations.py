@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from operations import new_stack, predecessor, stacks, takeover, terminal
-from operations.predecessor import ClusterError, Predecessor
+from operations.predecessor import Predecessor
 from operations.stacks import OperationError, StackName
-from settings.cluster import Answer
+from settings.cluster import Answer, ClusterError
 from settings.loading import Disabled
 from settings.model import Settings
 from settings.stack import Stack, read_stack

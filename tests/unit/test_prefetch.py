@@ -14,10 +14,9 @@ from kubernetes.client import ApiException
 from components.arguments import prefetch_args
 from components.prefetch import TEMPLATE, Prefetch
 from operations import prefetch, stacks
-from operations.predecessor import ClusterError
 from operations.prefetch import choose, job_from
 from operations.stacks import OperationError, StackName
-from settings.cluster import Cluster
+from settings.cluster import Cluster, ClusterError
 from settings.images import registry_of
 from settings.loading import SettingsError, load
 from settings.model import Settings

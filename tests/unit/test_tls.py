@@ -249,12 +249,12 @@ def looked_at(
 ) -> cluster.Answer:
     """What is said of a Secret that the cluster has, or of the status that it answers with."""
 
-    def answer(*_: object, **__: object) -> object:
+    def get(*_: object, **__: object) -> dict[str, object]:
         if isinstance(secret, int):
             raise kubernetes.client.ApiException(status=secret)
         return secret
 
-    monkeypatch.setattr(kubernetes.client.CoreV1Api, "read_namespaced_secret", answer)
+    monkeypatch.setattr(cluster, "get", get)
     given = {"docker_cache_entry_ca": entry_ca} if entry_ca else {}
     settings = checked(docker_cache_tls_secret="cache-tls", **given)
     found = cluster.look_at_tls_secret(kubernetes.client.ApiClient(), settings, entry_ca)
