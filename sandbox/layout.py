@@ -116,6 +116,7 @@ MACHINES = (
         address="10.30.0.11",
         units=("ssh", "containerd", "docker"),
         without=PODMAN_OF_DEBIAN,
+        roomy=("/var/lib/roomy",),
         volumes=("/var/lib/docker", "/var/lib/containerd"),
     ),
     Machine(
@@ -135,6 +136,7 @@ MACHINES = (
             "usr/sbin/runc",
             *PODMAN_OF_DEBIAN,
         ),
+        roomy=("/var/lib/roomy",),
         volumes=("/var/lib/docker", "/var/lib/containerd"),
     ),
     Machine(
@@ -150,6 +152,7 @@ MACHINES = (
             STATE / "images" / "node": "/opt/images/node",
         },
         without=(*DOCKER_OF_DEBIAN, "usr/bin/containerd", "usr/bin/ctr", "usr/sbin/runc", *PODMAN_OF_DEBIAN),
+        roomy=("/var/lib/roomy",),
         volumes=("/var/lib/containerd",),
     ),
     Machine(
@@ -161,6 +164,7 @@ MACHINES = (
             BIN / "crictl" / "crictl": "/usr/local/bin/crictl",
         },
         without=(*DOCKER_OF_DEBIAN, *CONTAINERD_OF_DEBIAN),
+        roomy=("/var/lib/roomy",),
         volumes=("/var/lib/containers",),
     ),
 )
