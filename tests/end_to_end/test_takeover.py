@@ -70,7 +70,7 @@ spec:
 PULLER = f"takeover-puller-{int(time.time())}"
 """The journal keeps what an earlier run's puller has said."""
 PULL_FOR_EVER = (
-    "while :; do docker image rm -f app:1; docker pull -q app:1 && echo PULLED || echo FAILED; sleep 1; done"
+    "while :; do docker image rm -f app:1; docker pull -q app:1 && echo PULLED || echo FAILED; sleep 3; done"
 )
 
 
