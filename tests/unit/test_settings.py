@@ -458,7 +458,7 @@ def test_a_namespace_that_is_not_there_is_named_and_one_that_may_not_be_seen_is_
         def refuse(*_: object, **__: object) -> None:
             raise kubernetes.client.ApiException(status=status)
 
-        monkeypatch.setattr(kubernetes.client.CoreV1Api, "read_namespace", refuse)
+        monkeypatch.setattr(cluster, "get", refuse)
         return cluster.namespace_problem(kubernetes.client.ApiClient(), checked(docker_cache_namespace="images"))
 
     problem = answer(404)
