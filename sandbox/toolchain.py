@@ -203,7 +203,8 @@ def compile_module(go: str, build: Build, log: Path) -> None:
     partial.mkdir(parents=True)
     environment = os.environ | {
         "CGO_ENABLED": "1" if build.cgo else "0",
-        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
+        # Nobody debugs these: an eighth of the time goes into what debuggers need.
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -gcflags=all=-dwarf=false",
         "GOTOOLCHAIN": "local",
     }
     with log.open("wb") as output:
