@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -138,9 +139,11 @@ class Sandbox:
         path = "jsonpath={.items[*].spec.ports[*].nodePort}"
         ports = self.kubectl("get", "services", "-l", "app.kubernetes.io/part-of=docker-cache", "-o", path).split()
         for port in ports:
-            ask = ("curl", "-s", "-m", "3", "-o", "/dev/null", f"http://10.30.0.10:{port}/v2/")
-            answers = lambda ask=ask: self.try_on("pai-master", *ask).returncode not in {CONNECT_FAILED, TIMED_OUT}  # noqa: E731
-            wait_until(answers, f"port {port} answers")
+            wait_until(partial(self._answers_at, port), f"port {port} answers")
+
+    def _answers_at(self, port: str) -> bool:
+        ask = ("curl", "-s", "-m", "3", "-o", "/dev/null", f"http://10.30.0.10:{port}/v2/")
+        return self.try_on("pai-master", *ask).returncode not in {CONNECT_FAILED, TIMED_OUT}
 
     def pull_anew(self, machine: str, image: str) -> None:
         """Pull with nothing of the image on the node."""

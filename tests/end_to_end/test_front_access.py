@@ -45,8 +45,10 @@ def test_the_front_takes_who_comes_from_an_allowed_network_and_names_the_address
     assert "10.30.0.12" in body, "the administrator sees what to add"
     assert ask(cache, ALLOWED)[0] == 200
     assert ask(cache, OTHER)[0] == 403, "what is hot by now is no less guarded"
-    seen = lambda: {"10.30.0.11", "10.30.0.12"} <= clients(cache)  # noqa: E731
-    wait_until(seen, "the log has the nodes' own addresses, not that of who hands them on")
+    wait_until(
+        lambda: {"10.30.0.11", "10.30.0.12"} <= clients(cache),
+        "the log has the nodes' own addresses, not that of who hands them on",
+    )
 
 
 def test_the_pods_own_node_pulls_by_its_own_address(cache: Sandbox) -> None:
